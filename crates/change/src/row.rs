@@ -1,0 +1,164 @@
+//! One image of a row, every value in PostgreSQL's text form.
+
+/// One value of a [`Row`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cell<'a> {
+    /// SQL NULL.
+    Null,
+    /// An out-of-line (TOAST) value that the UPDATE did not touch, so the stream does not carry it;
+    /// in a key-only old image, a column that does not belong to the replica identity.
+    Unchanged,
+    /// The value in the type's text output form.
+    Text(&'a str),
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Slot {
+    Null,
+    Unchanged,
+    Text { start: u32, end: u32 },
+}
+
+/// One image of a row: a cell per column of its relation.
+///
+/// All texts live in one buffer, so that a row costs two allocations whatever its width.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Row {
+    text: Box<str>,
+    slots: Box<[Slot]>,
+}
+
+impl Row {
+    /// The cell at `position`; `Unchanged` when the row has no such position.
+    #[must_use]
+    pub fn cell(&self, position: usize) -> Cell<'_> {
+        self.slots.get(position).map_or(Cell::Unchanged, |slot| self.resolve(*slot))
+    }
+
+    /// The cells in column order.
+    pub fn cells(&self) -> impl ExactSizeIterator<Item = Cell<'_>> {
+        self.slots.iter().map(|slot| self.resolve(*slot))
+    }
+
+    /// How many cells the row has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether the row has no cells.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Bytes of text the row holds.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Whether any cell is [`Cell::Unchanged`].
+    #[must_use]
+    pub fn has_unchanged(&self) -> bool {
+        self.slots.contains(&Slot::Unchanged)
+    }
+
+    /// The same row with every unchanged cell taken from `old`.
+    #[must_use]
+    pub fn filled_from(&self, old: &Self) -> Self {
+        let mut builder = RowBuilder::with_capacity(self.len(), self.text_bytes());
+        for (position, cell) in self.cells().enumerate() {
+            builder.push(if cell == Cell::Unchanged { old.cell(position) } else { cell });
+        }
+        builder.finish()
+    }
+
+    fn resolve(&self, slot: Slot) -> Cell<'_> {
+        match slot {
+            Slot::Null => Cell::Null,
+            Slot::Unchanged => Cell::Unchanged,
+            Slot::Text { start, end } => {
+                // Slots are made by `RowBuilder` from this very text, so the range is in bounds.
+                Cell::Text(self.text.get(start as usize..end as usize).unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl<'a> FromIterator<Cell<'a>> for Row {
+    fn from_iter<I: IntoIterator<Item = Cell<'a>>>(cells: I) -> Self {
+        let mut builder = RowBuilder::default();
+        for cell in cells {
+            builder.push(cell);
+        }
+        builder.finish()
+    }
+}
+
+/// Collects cells into a [`Row`].
+#[derive(Debug, Default)]
+pub struct RowBuilder {
+    text: String,
+    slots: Vec<Slot>,
+}
+
+impl RowBuilder {
+    /// Reserves room for `n_cells` cells and `text_bytes` bytes of text.
+    #[must_use]
+    pub fn with_capacity(n_cells: usize, text_bytes: usize) -> Self {
+        Self { text: String::with_capacity(text_bytes), slots: Vec::with_capacity(n_cells) }
+    }
+
+    /// Appends a cell.
+    ///
+    /// A row's text is bounded by PostgreSQL's 1 GiB limit for a row, so positions fit 32 bits;
+    /// whatever would not fit is kept as [`Cell::Unchanged`], the value that is never shown.
+    pub fn push(&mut self, cell: Cell<'_>) {
+        let slot = match cell {
+            Cell::Null => Slot::Null,
+            Cell::Unchanged => Slot::Unchanged,
+            Cell::Text(value) => {
+                let start = u32::try_from(self.text.len());
+                let end = u32::try_from(self.text.len() + value.len());
+                match (start, end) {
+                    (Ok(start), Ok(end)) => {
+                        self.text.push_str(value);
+                        Slot::Text { start, end }
+                    }
+                    _ => Slot::Unchanged,
+                }
+            }
+        };
+        self.slots.push(slot);
+    }
+
+    /// The row.
+    #[must_use]
+    pub fn finish(self) -> Row {
+        Row { text: self.text.into_boxed_str(), slots: self.slots.into_boxed_slice() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_back_what_was_pushed() {
+        let cells = [Cell::Text("a"), Cell::Null, Cell::Unchanged, Cell::Text(""), Cell::Text("é")];
+        let row: Row = cells.into_iter().collect();
+        assert_eq!(row.cells().collect::<Vec<_>>(), cells);
+        assert_eq!(row.cell(4), Cell::Text("é"));
+        assert_eq!(row.cell(5), Cell::Unchanged);
+        assert_eq!((row.len(), row.text_bytes(), row.has_unchanged()), (5, 3, true));
+    }
+
+    #[test]
+    fn unchanged_cells_are_filled_from_the_old_row() {
+        let old: Row = [Cell::Text("1"), Cell::Text("long"), Cell::Null].into_iter().collect();
+        let new: Row = [Cell::Text("2"), Cell::Unchanged, Cell::Unchanged].into_iter().collect();
+        let filled: Vec<_> = [Cell::Text("2"), Cell::Text("long"), Cell::Null].into();
+        assert_eq!(new.filled_from(&old).cells().collect::<Vec<_>>(), filled);
+    }
+}

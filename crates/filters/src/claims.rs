@@ -1,0 +1,1 @@
+//! Verified token contents, and everyone who must get the same verdict.

@@ -1,0 +1,1 @@
+//! Row-level security: the part that can be decided without asking PostgreSQL.

@@ -1,0 +1,1 @@
+//! Tokens become claims.

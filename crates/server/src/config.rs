@@ -1,0 +1,1 @@
+//! The configuration: one tree, each option declared once.

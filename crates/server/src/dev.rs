@@ -1,0 +1,1 @@
+//! `walcast dev`: a private PostgreSQL, a demo schema and a server, until Ctrl-C.

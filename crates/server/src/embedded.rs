@@ -1,0 +1,1 @@
+//! Finds PostgreSQL's programs and runs a private server with them.

@@ -1,0 +1,29 @@
+//! The rim of walcast: sockets, database, configuration, wiring.
+//!
+//! ```text
+//! source      keeps the slot streaming                      replicator → RowEvents
+//! router      one task, owns the MatchIndex                 RowEvents → recipients
+//! authz       asks PostgreSQL what only it can answer       Undecided → Allow | Deny
+//! outbox      the bounded queue of one connection           frames → transport
+//! transport   drives one Session over one socket            frames ⇄ client messages
+//! app         builds and runs all of it
+//! ```
+
+pub mod app;
+pub mod auth;
+pub mod authz;
+pub mod catalogue;
+pub mod cli;
+pub mod config;
+pub mod database;
+pub mod dev;
+pub mod doctor;
+pub mod embedded;
+pub mod http;
+pub mod listen;
+pub mod migrate;
+pub mod outbox;
+pub mod router;
+pub mod source;
+pub mod telemetry;
+pub mod transport;

@@ -1,0 +1,1 @@
+//! `walcast listen`: a terminal client over the public WebSocket.

@@ -1,0 +1,1 @@
+//! `walcast migrate`: applies `sql/`.

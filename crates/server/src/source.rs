@@ -1,0 +1,1 @@
+//! Keeps the slot streaming: connect, run, back off, resume.
