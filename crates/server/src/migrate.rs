@@ -1,1 +1,123 @@
-//! `walcast migrate`: applies `sql/`.
+//! Applying `sql/` to a database.
+//!
+//! Every object is idempotent and creates only what is missing, so the same list is applied each
+//! time, in one transaction, by one walcast at a time.
+
+use anyhow::Context;
+use walcast_replicator::ConnectOptions;
+
+use crate::database;
+
+/// The key of the advisory lock: "walcast" in ASCII.
+const LOCK: i64 = 0x0077_616c_6361_7374;
+
+/// One file of `sql/objects`.
+struct Object {
+    name: &'static str,
+    sql: &'static str,
+    applied: Applied,
+}
+
+/// When an object is applied.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Applied {
+    /// By every migration.
+    Always,
+    /// Only when a plain PostgreSQL is to get what Supabase's has: it may belong to others.
+    OnBootstrap,
+}
+
+macro_rules! object {
+    ($name:literal, $applied:ident) => {
+        Object {
+            name: $name,
+            sql: include_str!(concat!("../../../sql/objects/", $name, ".sql")),
+            applied: Applied::$applied,
+        }
+    };
+}
+
+const OBJECTS: [Object; 9] = [
+    object!("00_report", Always),
+    object!("10_roles", OnBootstrap),
+    object!("11_membership", OnBootstrap),
+    object!("20_auth", OnBootstrap),
+    object!("21_auth_jwt", OnBootstrap),
+    object!("22_auth_uid", OnBootstrap),
+    object!("23_auth_role", OnBootstrap),
+    object!("24_auth_email", OnBootstrap),
+    object!("30_publication", Always),
+];
+
+/// Whether roles and schema `auth` are created on a PostgreSQL that has none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Bootstrap {
+    /// They are, where they are missing.
+    Yes,
+    /// They are left to others.
+    No,
+}
+
+/// Applies the objects and returns what was done, one line each; nothing when all was there.
+///
+/// # Errors
+///
+/// Fails without having changed anything when an object cannot be applied, and names it.
+pub async fn run(
+    connect: &ConnectOptions,
+    bootstrap: Bootstrap,
+    publication: &str,
+) -> anyhow::Result<Vec<String>> {
+    let mut client = database::connect(connect).await?;
+    let transaction = client.transaction().await.context("cannot begin the migration")?;
+    transaction
+        .execute("select pg_catalog.pg_advisory_xact_lock($1)", &[&LOCK])
+        .await
+        .context("cannot wait for other migrations")?;
+    // Nothing that others may create can get between an object and PostgreSQL's own functions.
+    transaction
+        .execute(
+            "select set_config('search_path', 'pg_catalog, pg_temp', true),
+                    set_config('walcast.publication', $1, true)",
+            &[&publication],
+        )
+        .await
+        .context("cannot prepare the migration")?;
+    for object in OBJECTS {
+        if object.applied == Applied::OnBootstrap && bootstrap == Bootstrap::No {
+            continue;
+        }
+        transaction
+            .batch_execute(object.sql)
+            .await
+            .with_context(|| format!("cannot apply sql/objects/{}.sql", object.name))?;
+    }
+    let report: Option<String> = transaction
+        .query_one("select current_setting('walcast.report', true)", &[])
+        .await
+        .context("cannot read what the migration did")?
+        .get(0);
+    transaction.commit().await.context("cannot commit the migration")?;
+    Ok(report.unwrap_or_default().lines().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_applied_in_the_order_of_the_names() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/objects");
+        let mut files: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        let applied: Vec<String> =
+            OBJECTS.iter().map(|object| format!("{}.sql", object.name)).collect();
+        assert_eq!(applied, files);
+    }
+}
