@@ -1,1 +1,335 @@
 //! Row-level security: the part that can be decided without asking PostgreSQL.
+//!
+//! ```text
+//! RowSecurity (a table's policies)  +  RoleFacts (a role)   →  RowRule, once per table and role
+//! RowRule                           +  a row and claims     →  Allow | Deny | Undecided
+//! ```
+//!
+//! Only constant policies are decided here; everything else is `Undecided`, and the rule then holds
+//! the SQL expression that PostgreSQL evaluates over the row image.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use walcast_change::{Cell, RoleId, Row, Table};
+
+use crate::claims::Claims;
+
+/// What row-level security says about one row for one audience.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Visible.
+    Allow,
+    /// Hidden.
+    Deny,
+    /// Only PostgreSQL can tell; it must be asked.
+    Undecided,
+}
+
+/// The row security of one table.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RowSecurity {
+    /// `pg_class.relrowsecurity`
+    pub is_enabled: bool,
+    /// `pg_class.relforcerowsecurity`: the owner is subject to it, too.
+    pub is_forced: bool,
+    /// The policies FOR SELECT and FOR ALL.
+    pub policies: Box<[Policy]>,
+}
+
+/// One policy FOR SELECT or FOR ALL.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Policy {
+    /// The policy's name.
+    pub name: Box<str>,
+    /// Permissive policies are ORed, restrictive ones ANDed.
+    pub kind: PolicyKind,
+    /// Whom it concerns.
+    pub applies_to: PolicyRoles,
+    /// The USING expression as `pg_get_expr` prints it under an empty search path; `None` when the
+    /// policy has none.
+    pub using: Option<Arc<str>>,
+    /// What the expression reads of the row.
+    pub reads: Reads,
+}
+
+/// How a policy combines with the others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PolicyKind {
+    /// At least one permissive policy must pass.
+    Permissive,
+    /// Every restrictive policy must pass.
+    Restrictive,
+}
+
+/// The roles a policy concerns.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PolicyRoles {
+    /// TO PUBLIC
+    Public,
+    /// TO these roles and those that inherit from them.
+    Only(Box<[RoleId]>),
+}
+
+/// The part of a row an expression reads.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Reads {
+    /// Attribute numbers.
+    pub columns: BTreeSet<i16>,
+    /// Whether the expression refers to the row as a whole, and so to every column.
+    pub whole_row: bool,
+}
+
+/// What must be known of a role to tell which policies concern it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RoleFacts {
+    /// The role's oid.
+    pub id: RoleId,
+    /// Superuser or BYPASSRLS.
+    pub bypasses_row_security: bool,
+    /// The roles whose privileges it has (`pg_has_role(…, 'USAGE')`), itself included.
+    pub has_privileges_of: BTreeSet<RoleId>,
+}
+
+/// The policies of one table as they concern one role.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RowRule {
+    /// Every row is visible: no row security, a role it does not bind, or a constant policy.
+    Everything,
+    /// No row is visible: no permissive policy, or a constant one.
+    Nothing,
+    /// It depends on the row or the claims.
+    Expression(RowExpression),
+}
+
+/// The combined USING expression of the policies that concern a role.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RowExpression {
+    /// A boolean SQL expression over the table's columns; NULL hides the row like false.
+    pub sql: Arc<str>,
+    /// What it reads of the row.
+    pub reads: Reads,
+}
+
+impl RowSecurity {
+    /// The rule for a role on a table owned by `owner`, as PostgreSQL combines policies
+    /// (`check_enable_rls`, `get_row_security_policies`).
+    #[must_use]
+    pub fn rule_for(&self, role: &RoleFacts, owner: RoleId) -> RowRule {
+        let owns = role.has_privileges_of.contains(&owner);
+        if !self.is_enabled || role.bypasses_row_security || (owns && !self.is_forced) {
+            return RowRule::Everything;
+        }
+        let applying = self.policies.iter().filter(|policy| policy.concerns(role));
+        let (permissive, restrictive): (Vec<_>, Vec<_>) =
+            applying.partition(|policy| policy.kind == PolicyKind::Permissive);
+        let permissive = Alternative::any(&permissive);
+        let restrictive = Alternative::all(&restrictive);
+        match (permissive, restrictive) {
+            (Alternative::Constant(false), _) | (_, Alternative::Constant(false)) => {
+                RowRule::Nothing
+            }
+            (Alternative::Constant(true), Alternative::Constant(true)) => RowRule::Everything,
+            (Alternative::Constant(true), Alternative::Expression(only))
+            | (Alternative::Expression(only), Alternative::Constant(true)) => {
+                RowRule::Expression(only)
+            }
+            (Alternative::Expression(one), Alternative::Expression(other)) => {
+                RowRule::Expression(RowExpression {
+                    sql: format!("{} AND {}", one.sql, other.sql).into(),
+                    reads: one.reads.union(other.reads),
+                })
+            }
+        }
+    }
+}
+
+impl Policy {
+    fn concerns(&self, role: &RoleFacts) -> bool {
+        match &self.applies_to {
+            PolicyRoles::Public => true,
+            PolicyRoles::Only(roles) => {
+                roles.iter().any(|candidate| role.has_privileges_of.contains(candidate))
+            }
+        }
+    }
+}
+
+impl RowRule {
+    /// Decides one row for one set of claims.
+    #[must_use]
+    pub fn decide(&self, _table: &Table, _row: &Row, _claims: &Claims) -> Verdict {
+        match self {
+            Self::Everything => Verdict::Allow,
+            Self::Nothing => Verdict::Deny,
+            Self::Expression(_) => Verdict::Undecided,
+        }
+    }
+
+    /// Whether a row image holds everything the rule reads. `guard` is the table that has the
+    /// policies, `table` the one that is aligned with the row; columns correspond by name.
+    #[must_use]
+    pub fn can_judge(&self, guard: &Table, table: &Table, row: &Row) -> bool {
+        let Self::Expression(expression) = self else { return true };
+        let reads = &expression.reads;
+        let read = |number| reads.whole_row || reads.columns.contains(&number);
+        guard.columns.iter().filter(|column| read(column.number)).all(|column| {
+            table
+                .position(&column.name)
+                .is_some_and(|position| row.cell(position) != Cell::Unchanged)
+        })
+    }
+}
+
+impl Reads {
+    fn union(mut self, other: Self) -> Self {
+        self.columns.extend(other.columns);
+        self.whole_row |= other.whole_row;
+        self
+    }
+}
+
+/// One side of the combination: all permissive or all restrictive policies.
+enum Alternative {
+    Constant(bool),
+    Expression(RowExpression),
+}
+
+impl Alternative {
+    /// Permissive policies: one must pass; without any, nothing does.
+    fn any(policies: &[&Policy]) -> Self {
+        Self::combine(policies, " OR ", true)
+    }
+
+    /// Restrictive policies: all must pass.
+    fn all(policies: &[&Policy]) -> Self {
+        Self::combine(policies, " AND ", false)
+    }
+
+    /// Joins expressions; a policy whose constant is `decisive` settles the whole side. Policies
+    /// without USING add nothing, as in PostgreSQL.
+    fn combine(policies: &[&Policy], operator: &str, decisive: bool) -> Self {
+        let mut parts = Vec::new();
+        let mut reads = Reads::default();
+        for policy in policies {
+            let Some(using) = &policy.using else { continue };
+            match constant(using) {
+                Some(value) if value == decisive => return Self::Constant(decisive),
+                Some(_) => {}
+                None => {
+                    parts.push(format!("({using})"));
+                    reads = reads.union(policy.reads.clone());
+                }
+            }
+        }
+        if parts.is_empty() {
+            return Self::Constant(!decisive);
+        }
+        let sql = format!("({})", parts.join(operator)).into();
+        Self::Expression(RowExpression { sql, reads })
+    }
+}
+
+fn constant(using: &str) -> Option<bool> {
+    match using.trim_matches(['(', ')']) {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWNER: RoleId = RoleId(10);
+    const ANON: RoleId = RoleId(20);
+    const MANAGER: RoleId = RoleId(30);
+
+    fn policy(kind: PolicyKind, roles: &[RoleId], using: Option<&str>) -> Policy {
+        let applies_to = if roles.is_empty() {
+            PolicyRoles::Public
+        } else {
+            PolicyRoles::Only(roles.into())
+        };
+        Policy {
+            name: "p".into(),
+            kind,
+            applies_to,
+            using: using.map(Into::into),
+            reads: Reads::default(),
+        }
+    }
+
+    fn permissive(using: &str) -> Policy {
+        policy(PolicyKind::Permissive, &[], Some(using))
+    }
+
+    fn restrictive(using: &str) -> Policy {
+        policy(PolicyKind::Restrictive, &[], Some(using))
+    }
+
+    fn role(id: RoleId, inherits: &[RoleId]) -> RoleFacts {
+        let has_privileges_of = inherits.iter().copied().chain([id]).collect();
+        RoleFacts { id, bypasses_row_security: false, has_privileges_of }
+    }
+
+    fn secured(policies: &[Policy]) -> RowSecurity {
+        RowSecurity { is_enabled: true, is_forced: false, policies: policies.into() }
+    }
+
+    fn check(security: &RowSecurity, role: &RoleFacts, expected: &str) {
+        let shown = match security.rule_for(role, OWNER) {
+            RowRule::Everything => "everything".to_owned(),
+            RowRule::Nothing => "nothing".to_owned(),
+            RowRule::Expression(expression) => expression.sql.to_string(),
+        };
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn policies_combine_as_in_postgresql() {
+        let anon = role(ANON, &[]);
+        for (policies, expected) in [
+            (vec![], "nothing"),
+            (vec![permissive("true")], "everything"),
+            (vec![permissive("(true)")], "everything"),
+            (vec![permissive("false")], "nothing"),
+            (vec![permissive("a"), permissive("true")], "everything"),
+            (vec![permissive("a"), permissive("false")], "((a))"),
+            (vec![permissive("a"), permissive("b")], "((a) OR (b))"),
+            (vec![restrictive("true")], "nothing"),
+            (vec![permissive("true"), restrictive("r")], "((r))"),
+            (vec![permissive("true"), restrictive("false")], "nothing"),
+            (vec![permissive("a"), restrictive("r"), restrictive("s")], "((a)) AND ((r) AND (s))"),
+            (vec![policy(PolicyKind::Permissive, &[], None)], "nothing"),
+            (
+                vec![permissive("true"), policy(PolicyKind::Restrictive, &[], None)],
+                "everything",
+            ),
+            (vec![policy(PolicyKind::Permissive, &[MANAGER], Some("true"))], "nothing"),
+        ] {
+            check(&secured(&policies), &anon, expected);
+        }
+    }
+
+    #[test]
+    fn a_role_gets_the_policies_of_the_roles_it_inherits_from() {
+        let security = secured(&[policy(PolicyKind::Permissive, &[MANAGER], Some("m"))]);
+        check(&security, &role(ANON, &[MANAGER]), "((m))");
+        check(&security, &role(ANON, &[]), "nothing");
+    }
+
+    #[test]
+    fn row_security_does_not_bind_everybody() {
+        let mut security = secured(&[]);
+        check(&security, &role(ANON, &[]), "nothing");
+        check(&security, &role(ANON, &[OWNER]), "everything");
+        let bypass = RoleFacts { bypasses_row_security: true, ..role(ANON, &[]) };
+        check(&security, &bypass, "everything");
+        security.is_forced = true;
+        check(&security, &role(OWNER, &[]), "nothing");
+        check(&security, &bypass, "everything");
+        security.is_enabled = false;
+        check(&security, &role(ANON, &[]), "everything");
+    }
+}

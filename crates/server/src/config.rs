@@ -1,1 +1,308 @@
 //! The configuration: one tree, each option declared once.
+//!
+//! ```text
+//! options      the table: name, variables, kind, default, doc
+//! flags        the command line's share of it
+//! environment  the process environment, read here and nowhere else
+//! settings     flag > environment > file > default, contradictions refused
+//! Config       the tree the rest of the server uses
+//! ```
+
+mod database_url;
+mod environment;
+mod error;
+mod file;
+mod flags;
+mod options;
+mod reference;
+mod settings;
+mod value;
+
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+
+use walcast_replicator::{ConnectOptions, Host, ReplicationOptions, Secret, SslMode};
+
+use crate::auth::{ClaimValidators, KeySet};
+
+pub use environment::Environment;
+pub use error::ConfigError;
+pub use flags::Flags;
+pub use options::{Group, Kind, OptionSpec, Variable};
+pub use reference::reference_page;
+
+use settings::Settings;
+
+/// Everything an operator can decide.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How PostgreSQL is reached.
+    pub database: ConnectOptions,
+    /// What is read from the write-ahead log.
+    pub replication: ReplicationConfig,
+    /// Where clients connect.
+    pub http: HttpConfig,
+    /// Whose tokens are believed.
+    pub jwt: JwtConfig,
+    /// How PostgreSQL is asked about permissions.
+    pub authorization: AuthorizationConfig,
+    /// The bounds of the server.
+    pub limits: LimitsConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+    /// How long open connections may take to close when the server stops.
+    pub shutdown_timeout: Duration,
+    /// Remarks for the log, once it is open: variables that were accepted and have no effect.
+    pub notices: Vec<String>,
+}
+
+/// What is read from the write-ahead log.
+#[derive(Clone, Debug)]
+pub struct ReplicationConfig {
+    /// The slot and the publications.
+    pub options: ReplicationOptions,
+    /// How much retained write-ahead log the slot may cost before it is given up.
+    pub wal_budget_bytes: u64,
+    /// What becomes of deletes that cannot be authorised.
+    pub deletes_unverifiable: DeletesUnverifiable,
+    /// The size of a record from which on it is delivered without its values.
+    pub max_record_bytes: usize,
+}
+
+/// What becomes of a delete whose old image lacks columns that the policies read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DeletesUnverifiable {
+    /// Its primary key is sent to everyone who subscribed.
+    SendKey,
+    /// It is sent to nobody.
+    Withhold,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// The address or host name to listen on.
+    pub host: String,
+    /// The port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// The secret that signs tokens for `/metrics`; without it the route is open.
+    pub metrics_secret: Option<Secret>,
+}
+
+/// Whose tokens are believed.
+#[derive(Clone, Debug, Default)]
+pub struct JwtConfig {
+    /// The shared secret of the HMAC algorithms.
+    pub secret: Option<Secret>,
+    /// The public keys (and further shared secrets) by key id.
+    pub keys: Option<KeySet>,
+    /// Claims that must have exactly these values when a token has them.
+    pub validators: ClaimValidators,
+}
+
+/// How PostgreSQL is asked about permissions.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthorizationConfig {
+    /// The longest a question may take; a question that takes longer is answered with no.
+    pub statement_timeout: Duration,
+    /// How many connections ask.
+    pub connections: usize,
+    /// How old the knowledge of the catalogue may become.
+    pub catalogue_max_age: Duration,
+}
+
+/// The bounds of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitsConfig {
+    /// Open sockets.
+    pub connections: usize,
+    /// Connections with at least one channel.
+    pub concurrent_users: usize,
+    /// Channels on one connection.
+    pub channels_per_connection: usize,
+    /// Joins per second on the whole server.
+    pub joins_per_second: u32,
+    /// The largest frame a client may send.
+    pub frame_bytes: usize,
+    /// Silence after which a connection is closed.
+    pub idle_timeout: Duration,
+    /// Frames that may wait for one connection.
+    pub outbound_queue_frames: usize,
+    /// Bytes that may wait for one connection.
+    pub outbound_queue_bytes: usize,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// A level, or directives such as `info,walcast_server::authz=debug`.
+    pub filter: String,
+    /// The shape of a line.
+    pub format: LogFormat,
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What a configuration is loaded for, and so what it must hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// Serving clients: a way to verify tokens is required.
+    Serve,
+    /// Looking at or changing the database only.
+    Inspect,
+}
+
+impl Config {
+    /// Combines the flags, the environment, the file they name and the defaults.
+    ///
+    /// # Errors
+    /// An option that is unknown, has a value that does not fit, or contradicts another one.
+    pub fn load(
+        flags: &Flags,
+        environment: &Environment,
+        purpose: Purpose,
+    ) -> Result<Self, ConfigError> {
+        let settings = Settings::collect(flags, environment)?;
+        let config = Self {
+            database: database(&settings)?,
+            replication: replication(&settings)?,
+            http: HttpConfig {
+                host: settings.text(&options::HOST)?,
+                port: settings.number(&options::PORT)?,
+                metrics_secret: settings.secret(&options::METRICS_JWT_SECRET),
+            },
+            jwt: jwt(&settings)?,
+            authorization: AuthorizationConfig {
+                statement_timeout: settings.duration(&options::AUTHORIZATION_TIMEOUT)?,
+                connections: settings.number(&options::AUTHORIZATION_CONNECTIONS)?,
+                catalogue_max_age: settings.duration(&options::CATALOGUE_MAX_AGE)?,
+            },
+            limits: LimitsConfig {
+                connections: settings.number(&options::MAX_CONNECTIONS)?,
+                concurrent_users: settings.number(&options::MAX_CONCURRENT_USERS)?,
+                channels_per_connection: settings.number(&options::MAX_CHANNELS_PER_CONNECTION)?,
+                joins_per_second: settings.number(&options::MAX_JOINS_PER_SECOND)?,
+                frame_bytes: settings.bytes(&options::MAX_FRAME_BYTES)?,
+                idle_timeout: settings.duration(&options::IDLE_TIMEOUT)?,
+                outbound_queue_frames: settings.number(&options::OUTBOUND_QUEUE_FRAMES)?,
+                outbound_queue_bytes: settings.bytes(&options::OUTBOUND_QUEUE_BYTES)?,
+            },
+            log: LogConfig {
+                filter: settings.text(&options::LOG_LEVEL)?,
+                format: match settings.text(&options::LOG_FORMAT)?.as_str() {
+                    "json" => LogFormat::Json,
+                    _ => LogFormat::Text,
+                },
+            },
+            shutdown_timeout: settings.duration(&options::SHUTDOWN_TIMEOUT)?,
+            notices: environment.notices(),
+        };
+        if purpose == Purpose::Serve && config.jwt.secret.is_none() && config.jwt.keys.is_none() {
+            return Err(ConfigError::NoKeys);
+        }
+        Ok(config)
+    }
+}
+
+fn database(settings: &Settings) -> Result<ConnectOptions, ConfigError> {
+    let host = settings.text(&options::DATABASE_HOST)?;
+    let root_certificate = settings.optional(&options::DATABASE_SSL_ROOT_CERT);
+    let mode = settings.text(&options::DATABASE_SSL_MODE)?;
+    // A certificate to check against is only of use when it is checked. `DB_SSL=true` beside
+    // `DB_SSL_CA_CERT` means the same in the reference.
+    let mode_is_open = settings.is_default(&options::DATABASE_SSL_MODE)
+        || (settings.is_from_variable(&options::DATABASE_SSL_MODE, "DB_SSL") && mode == "require");
+    let ssl_mode = if root_certificate.is_some() && mode_is_open {
+        SslMode::VerifyFull
+    } else {
+        match mode.as_str() {
+            "disable" => SslMode::Disable,
+            "require" => SslMode::Require,
+            "verify-ca" => SslMode::VerifyCa,
+            "verify-full" => SslMode::VerifyFull,
+            _ => SslMode::Prefer,
+        }
+    };
+    Ok(ConnectOptions {
+        host: if host.starts_with('/') { Host::Unix(host.into()) } else { Host::Tcp(host) },
+        port: settings.number(&options::DATABASE_PORT)?,
+        user: settings.text(&options::DATABASE_USER)?,
+        password: settings.secret(&options::DATABASE_PASSWORD),
+        database: settings.text(&options::DATABASE_NAME)?,
+        ssl_mode,
+        // `system` is libpq's word for the certificates of the operating system.
+        ssl_root_cert: root_certificate.filter(|path| path != "system").map(PathBuf::from),
+        application_name: settings.text(&options::DATABASE_APPLICATION_NAME)?,
+        connect_timeout: settings.duration(&options::DATABASE_CONNECT_TIMEOUT)?,
+    })
+}
+
+fn replication(settings: &Settings) -> Result<ReplicationConfig, ConfigError> {
+    let slot = settings.text(&options::SLOT)?;
+    if !value::is_slot_name(&slot) {
+        let reason = "a slot name has 1 to 63 lower-case letters, digits and underscores";
+        return Err(settings.invalid(&options::SLOT, reason));
+    }
+    let publications = settings.list(&options::PUBLICATION)?;
+    if publications.is_empty() {
+        return Err(settings.invalid(&options::PUBLICATION, "name at least one publication"));
+    }
+    Ok(ReplicationConfig {
+        options: ReplicationOptions {
+            slot,
+            temporary: settings.boolean(&options::SLOT_TEMPORARY)?,
+            publications,
+            recreate_slot: false,
+        },
+        wal_budget_bytes: settings.bytes(&options::WAL_BUDGET)?,
+        deletes_unverifiable: match settings.text(&options::DELETES_UNVERIFIABLE)?.as_str() {
+            "withhold" => DeletesUnverifiable::Withhold,
+            _ => DeletesUnverifiable::SendKey,
+        },
+        max_record_bytes: settings.bytes(&options::MAX_RECORD_BYTES)?,
+    })
+}
+
+fn jwt(settings: &Settings) -> Result<JwtConfig, ConfigError> {
+    let keys = match settings.optional(&options::JWT_JWKS) {
+        Some(text) => Some(
+            KeySet::parse(&text)
+                .map_err(|error| settings.invalid(&options::JWT_JWKS, error.to_string()))?,
+        ),
+        None => match settings.optional(&options::JWT_JWKS_FILE) {
+            Some(path) => {
+                let text = file::read(&path)?;
+                Some(KeySet::parse(&text).map_err(|error| {
+                    settings.invalid(&options::JWT_JWKS_FILE, error.to_string())
+                })?)
+            }
+            None => None,
+        },
+    };
+    let validators = ClaimValidators::parse(&settings.text(&options::JWT_CLAIM_VALIDATORS)?)
+        .map_err(|error| settings.invalid(&options::JWT_CLAIM_VALIDATORS, error.to_string()))?;
+    Ok(JwtConfig { secret: settings.secret(&options::JWT_SECRET), keys, validators })
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+impl HttpConfig {
+    /// Whether the address is one that only this machine reaches.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}

@@ -1,0 +1,3 @@
+//! The connection to PostgreSQL.
+
+pub(crate) mod tls;
