@@ -1,6 +1,6 @@
 //! Unguessable names and passwords for one run.
 
-use rustls::crypto::aws_lc_rs;
+use anyhow::Context;
 
 /// Returns `n_bytes` random bytes, written as twice as many hexadecimal digits.
 ///
@@ -9,11 +9,7 @@ use rustls::crypto::aws_lc_rs;
 /// Fails when the system's random source does.
 pub fn random_hex(n_bytes: usize) -> anyhow::Result<String> {
     let mut bytes = vec![0_u8; n_bytes];
-    // The generator that TLS uses already; a crate of its own would add nothing.
-    aws_lc_rs::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .map_err(|_| anyhow::anyhow!("the system's random source does not answer"))?;
+    aws_lc_rs::rand::fill(&mut bytes).context("the system's random source does not answer")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
