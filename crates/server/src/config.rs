@@ -306,3 +306,6 @@ impl HttpConfig {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 }
+
+#[cfg(test)]
+mod tests;
