@@ -1,2 +1,7 @@
-//! .
-fn main() {}
+//! The `walcast` program.
+
+use std::{env, process::ExitCode};
+
+fn main() -> ExitCode {
+    walcast_server::cli::run(env::args_os())
+}

@@ -313,6 +313,29 @@ fn debug_output_has_no_secret() {
 }
 
 #[test]
+fn what_kubernetes_says_about_a_service_named_walcast_is_no_option() {
+    let config = load(
+        &[],
+        &[
+            ("WALCAST_SERVICE_HOST", "10.0.0.1"),
+            ("WALCAST_SERVICE_PORT", "4000"),
+            ("WALCAST_PORT", "tcp://10.0.0.1:4000"),
+            ("WALCAST_PORT_4000_TCP_ADDR", "10.0.0.1"),
+        ],
+        "port = 5000",
+    );
+    assert_eq!(config.unwrap().http.port, 5000);
+}
+
+#[test]
+fn dev_listens_on_this_machine_only() {
+    let database = load(&[], &[], "").unwrap().database;
+    let config = Config::for_dev(database, Secret::new("hunter2"), 7);
+    assert_eq!((config.http.host.as_str(), config.http.port), ("127.0.0.1", 7));
+    assert_eq!(config.jwt.secret, Some(Secret::new("hunter2")));
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let error = Config::load(
         &flags(&[("config", "/nowhere/walcast.toml")]),
