@@ -244,6 +244,20 @@ pub fn assign_ids(items: &[BindingItem]) -> Vec<u32> {
     ids
 }
 
+/// What the reply to a join says about its items: the array of their echoes.
+#[must_use]
+pub fn echo_all(items: &[BindingItem], ids: &[u32]) -> RawJson {
+    let mut out = String::from("[");
+    for (item, id) in items.iter().zip(ids) {
+        if out.len() > 1 {
+            out.push(',');
+        }
+        item.echo(*id, &mut out);
+    }
+    out.push(']');
+    RawJson::written(out)
+}
+
 /// A field that should be a string.
 enum Text {
     Absent,
