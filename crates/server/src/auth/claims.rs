@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{TokenError, VerifiedClaims};
+use walcast_channels::{TokenError, VerifiedClaims};
 use serde_json::{Map, Value};
 use walcast_filters::claims::{Claims, Role};
 

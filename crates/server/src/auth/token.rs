@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::TokenError;
+use walcast_channels::TokenError;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
