@@ -37,8 +37,7 @@ Exit codes:
 /// A wrong command line or configuration. It is clap's code, too.
 const UNUSABLE: u8 = 2;
 
-const DOCTOR_GROUPS: &[Group] =
-    &[Group::Sources, Group::Database, Group::Replication, Group::Jwt];
+const DOCTOR_GROUPS: &[Group] = &[Group::Sources, Group::Database, Group::Replication, Group::Jwt];
 const MIGRATE_GROUPS: &[Group] = &[Group::Sources, Group::Database, Group::Replication];
 
 /// What failed, and so what the process ends with.

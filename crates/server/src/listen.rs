@@ -21,7 +21,7 @@ pub use address::{Address, AddressError};
 pub use message::Binding;
 
 use message::Push;
-use socket::{Refused, Socket};
+use socket::Socket;
 
 /// How often a heartbeat is sent, as other clients do. The server closes after a minute of silence.
 const HEARTBEAT: Duration = Duration::from_secs(25);

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use walcast_channels::{TokenError, VerifiedClaims};
 use serde_json::{Map, Value};
+use walcast_channels::{TokenError, VerifiedClaims};
 use walcast_filters::claims::{Claims, Role};
 
 /// The longest life of a token that is told apart from eternity: a hundred years. It keeps sums of

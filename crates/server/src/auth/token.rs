@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use walcast_channels::TokenError;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use walcast_channels::TokenError;
 
 /// The longest token that is looked at. Tokens of identity providers have 1 to 4 kB.
 const TOKEN_BYTES_MAX: usize = 64 * 1024;

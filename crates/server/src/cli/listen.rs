@@ -106,7 +106,11 @@ mod tests {
     fn tables_are_of_schema_public_unless_they_name_another() {
         let check = |table: &str, schema: &str, name: &str| {
             let binding = arguments(&["--table", table]).binding(table);
-            assert_eq!((binding.schema.as_str(), binding.table.as_str()), (schema, name), "{table}");
+            assert_eq!(
+                (binding.schema.as_str(), binding.table.as_str()),
+                (schema, name),
+                "{table}"
+            );
         };
         check("messages", "public", "messages");
         check("private.messages", "private", "messages");

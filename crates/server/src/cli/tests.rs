@@ -37,7 +37,9 @@ fn commands_take_the_options_they_use() {
     good("walcast serve --port 1 --database-url postgres://x --slot-temporary");
     good("walcast serve --slot-temporary=false --log-format json");
     good("walcast dev --port 0 --database-port 1 --keep /x");
-    good("walcast token --role anon --sub x --claim a=b --claim c=1 --expires-in 1h --jwt-secret x");
+    good(
+        "walcast token --role anon --sub x --claim a=b --claim c=1 --expires-in 1h --jwt-secret x",
+    );
     good("walcast listen --table a --token x");
     good("walcast doctor --database-url postgres://x");
     good("walcast migrate --bootstrap --publication x --database-host y");

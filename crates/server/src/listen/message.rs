@@ -1,6 +1,6 @@
 //! The few messages that listening needs, in version 2.0.0 of the serialiser.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json, value::RawValue};
 
 /// The topic that is joined. Its name has no meaning for changes.
@@ -85,7 +85,7 @@ pub(super) fn read(text: &str) -> Push {
 
 /// `[join_ref, ref, topic, event, payload]`.
 #[derive(Deserialize)]
-struct Frame<'a>(Option<String>, Option<String>, String, String, #[serde(borrow)] &'a RawValue);
+struct Frame<'a>(IgnoredAny, Option<String>, String, String, #[serde(borrow)] &'a RawValue);
 
 fn read_reply(payload: &RawValue) -> Push {
     #[derive(Deserialize)]
