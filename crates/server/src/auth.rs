@@ -7,6 +7,7 @@
 //! cache    what was verified once is not verified again
 //! mint     the other direction, for the command line
 //! ```
+#![deny(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
 mod cache;
 mod claims;

@@ -7,6 +7,7 @@
 //! settings     flag > environment > file > default, contradictions refused
 //! Config       the tree the rest of the server uses
 //! ```
+#![deny(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
 mod database_url;
 mod environment;

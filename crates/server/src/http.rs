@@ -1,6 +1,7 @@
 //! The HTTP routes.
 //!
 //! The WebSocket routes are the transport's: `routes(state).merge(…)`.
+#![deny(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
 mod health;
 mod responses;

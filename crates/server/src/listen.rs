@@ -6,6 +6,7 @@
 //! message    the few messages it knows   text ⇄ Push
 //! run        prints changes until something ends it
 //! ```
+#![deny(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
 mod address;
 mod message;

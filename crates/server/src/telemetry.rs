@@ -32,7 +32,9 @@ pub enum LogError {
 pub fn open_log(config: &LogConfig) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(&config.filter)
         .map_err(|_| LogError::Filter { filter: config.filter.clone() })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(io::stderr().is_terminal())
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     match config.format {
         LogFormat::Text => subscriber.try_init(),

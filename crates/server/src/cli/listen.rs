@@ -1,14 +1,12 @@
 //! `walcast listen`: from arguments to a listener.
 
-use std::{io, process::ExitCode};
-
 use anyhow::bail;
 use clap::Args;
 
 use super::token::TokenArguments;
 use crate::{
     config::{Config, Environment, Flags, Purpose},
-    listen::{self, Address, Binding, ListenOptions},
+    listen::{Address, Binding, ListenOptions},
 };
 
 #[derive(Args, Debug)]
@@ -75,15 +73,6 @@ impl ListenArguments {
             filter: self.filter.clone(),
             select: self.select.clone(),
         }
-    }
-}
-
-/// Listens until it is over or Ctrl-C is pressed, which is a good end.
-pub(super) async fn until_interrupted(options: &ListenOptions) -> anyhow::Result<ExitCode> {
-    let (mut output, mut status) = (io::stdout(), io::stderr());
-    tokio::select! {
-        code = listen::run(options, &mut output, &mut status) => code,
-        _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -25,40 +25,83 @@ fn every_command_has_help_a_person_can_use() {
     assert!(help.contains("Exit codes:"), "{help}");
 }
 
-fn parse_line(line: &str) -> Result<ArgMatches, clap::error::ErrorKind> {
-    command().try_get_matches_from(line.split(' ')).map_err(|error| error.kind())
+fn read_line(line: &str) -> Result<Invocation, Unusable> {
+    let environment: Environment =
+        [("JWT_SECRET".to_owned(), "hunter2".to_owned())].into_iter().collect();
+    parse(line.split(' ').map(OsString::from), &environment)
 }
 
 #[test]
 fn commands_take_the_options_they_use() {
-    use clap::error::ErrorKind::{DisplayHelpOnMissingArgumentOrSubcommand, UnknownArgument};
-    let good = |line: &str| assert!(parse_line(line).is_ok(), "{line}");
-    good("walcast serve");
-    good("walcast serve --port 1 --database-url postgres://x --slot-temporary");
-    good("walcast serve --slot-temporary=false --log-format json");
-    good("walcast dev --port 0 --database-port 1 --keep /x");
-    good(
-        "walcast token --role anon --sub x --claim a=b --claim c=1 --expires-in 1h --jwt-secret x",
-    );
-    good("walcast listen --table a --token x");
-    good("walcast doctor --database-url postgres://x");
-    good("walcast migrate --bootstrap --publication x --database-host y");
-    let bad = |line: &str, kind| assert_eq!(parse_line(line).map(drop), Err(kind), "{line}");
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, InvalidSubcommand, UnknownArgument,
+        ValueValidation,
+    };
+    let bad = |line: &str, kind| match read_line(line) {
+        Err(Unusable::Arguments(error)) => assert_eq!(error.kind(), kind, "{line}"),
+        other => panic!("{line}: {other:?}"),
+    };
     bad("walcast", DisplayHelpOnMissingArgumentOrSubcommand);
+    bad("walcast --help", DisplayHelp);
+    bad("walcast polish", InvalidSubcommand);
     bad("walcast serve --prot 1", UnknownArgument);
     bad("walcast doctor --port 1", UnknownArgument);
     bad("walcast dev --jwt-secret x", UnknownArgument);
+    bad("walcast token --expires-in 5", ValueValidation);
+    bad("walcast listen --table a --url ftp://x", ValueValidation);
 }
 
 #[test]
 fn flags_reach_the_configuration() {
-    let matches =
-        parse_line("walcast serve --port 7 --slot-temporary --jwt-secret x --log-level debug")
-            .unwrap();
-    let (_, matches) = matches.subcommand().unwrap();
-    let flags = Flags::from_matches(matches);
-    let config = Config::load(&flags, &Environment::default(), Purpose::Serve).unwrap();
+    let line = "walcast serve --port 7 --slot-temporary --log-level debug --log-format json";
+    let Ok(Invocation::Serve(config)) = read_line(line) else { panic!("{line}") };
     assert_eq!(config.http.port, 7);
     assert!(config.replication.options.temporary);
-    assert_eq!(config.log.filter, "debug");
+    assert_eq!((config.log.filter.as_str(), config.log.format), ("debug", LogFormat::Json));
+
+    let line = "walcast serve --slot-temporary=false";
+    let Ok(Invocation::Serve(config)) = read_line(line) else { panic!("{line}") };
+    assert!(!config.replication.options.temporary);
+}
+
+#[test]
+fn other_commands_are_read() {
+    let line = "walcast dev --port 0 --database-port 1 --keep /x";
+    let Ok(Invocation::Dev(arguments)) = read_line(line) else { panic!("{line}") };
+    assert_eq!((arguments.port, arguments.database_port), (0, Some(1)));
+    assert_eq!(arguments.keep, Some("/x".into()));
+    assert_eq!(arguments.log().filter, "warn");
+
+    let line = "walcast token --role anon --sub x --claim a=b --claim c=1 --expires-in 1h";
+    let Ok(Invocation::Token(token)) = read_line(line) else { panic!("{line}") };
+    assert_eq!(token.split('.').count(), 3);
+
+    let line = "walcast listen --table a --token x";
+    let Ok(Invocation::Listen(options)) = read_line(line) else { panic!("{line}") };
+    assert_eq!(options.token, "x");
+
+    let line = "walcast doctor --database-url postgres://db";
+    let Ok(Invocation::Doctor(config)) = read_line(line) else { panic!("{line}") };
+    assert_eq!(config.database.address(), "db:5432");
+
+    let line = "walcast migrate --bootstrap --publication one,two";
+    let Ok(Invocation::Migrate { config, bootstrap: true }) = read_line(line) else {
+        panic!("{line}")
+    };
+    assert_eq!(config.replication.options.publications, ["one", "two"]);
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let check = |line: &str, expected: &str| match read_line(line) {
+        Err(Unusable::Configuration(error)) => {
+            assert!(error.to_string().contains(expected), "{line}: {error}");
+        }
+        other => panic!("{line}: {other:?}"),
+    };
+    check("walcast serve --port x", "--port");
+    check("walcast doctor --database-url x", "--database-url");
+    check("walcast token --claim a=1 --claim a=2", "claim a");
+    check("walcast token --claim role=anon", "the token");
+    check("walcast listen --table a --token=", "--token");
 }
