@@ -61,3 +61,28 @@ pub fn join_payload(input: &[u8]) {
         assert!(RawJson::parse(&Bytes::from(echo)).is_some(), "an echo is no JSON");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_corpus(name: &str, body: fn(&[u8])) {
+        let corpus = format!("{}/../../fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+        let mut n_inputs = 0;
+        for entry in std::fs::read_dir(corpus).unwrap() {
+            let input = std::fs::read(entry.unwrap().path()).unwrap();
+            for end in 0..=input.len() {
+                body(&input[..end]);
+            }
+            n_inputs += 1;
+        }
+        assert!(n_inputs >= 10, "{name}: {n_inputs}");
+    }
+
+    #[test]
+    fn the_corpora_and_all_their_prefixes_are_survived() {
+        run_corpus("text_frame", text_frame);
+        run_corpus("binary_frame", binary_frame);
+        run_corpus("join_payload", join_payload);
+    }
+}
