@@ -68,7 +68,7 @@ impl TokenVerifier {
             None => {
                 let token = Token::parse(&cleaned)?;
                 self.verify_signature(&token)?;
-                claims::accept(&token.claims, &self.validators, now_unix)?
+                claims::accept(&token.claims, &token.claims_text, &self.validators, now_unix)?
             }
         };
         // A cached token may have expired since.

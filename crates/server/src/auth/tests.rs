@@ -293,6 +293,18 @@ fn a_token_that_was_verified_before_expires_all_the_same() {
 }
 
 #[test]
+fn policies_get_the_claims_as_they_were_sent() {
+    let text = format!(
+        r#"{{"id": 12345678901234567890123, "role":"anon", "exp":{}, "x":1.10}}"#,
+        NOW + 60
+    );
+    let message = format!("{}.{}", encode(r#"{"alg":"HS256"}"#), encode(&text));
+    let signature = encode(shared(Algorithm::HS256, SECRET)(message.as_bytes()));
+    let verified = secret_only().verify(&format!("{message}.{signature}"), NOW).unwrap();
+    assert_eq!(verified.claims.as_str(), text);
+}
+
+#[test]
 fn minted_tokens_are_accepted() {
     let mut claims = Map::new();
     claims.insert("team".to_owned(), json!("blue"));
