@@ -56,7 +56,7 @@ postgres() {
 as_user() {
     login=$1
     shift
-    exec env -i PATH="$PATH" HOME="${HOME:-/}" RUST_BACKTRACE=1 RUST_LOG="${RUST_LOG:-info}" \
+    exec env -i PATH="$PATH" HOME="${HOME:-/}" RUST_BACKTRACE=1 LOG_LEVEL="${LOG_LEVEL:-info}" \
         DATABASE_URL="postgres://$login@127.0.0.1:$PG_PORT/postgres" JWT_SECRET="$JWT_SECRET" \
         HOST=127.0.0.1 PORT="$PORT" WALCAST_SLOT=client_tests "$WALCAST_BIN" "$@"
 }

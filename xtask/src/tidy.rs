@@ -35,7 +35,8 @@ const PURE_REPLICATOR_MODULES: [&str; 4] = ["wire", "pgoutput", "assemble", "pro
 const EMPTY_NAMES: [&str; 7] = ["utils", "util", "helpers", "helper", "common", "types", "misc"];
 
 /// Folders of one developer's machine. Split, so that this file passes its own rule.
-const MACHINE_PATHS: [&str; 3] = [concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/ro", "ot/")];
+const MACHINE_PATHS: [&str; 3] =
+    [concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/ro", "ot/")];
 
 /// Where Homebrew lives on Linux: the same on every machine.
 const LINUXBREW: &str = concat!("/ho", "me/linuxbrew/");
@@ -53,8 +54,8 @@ const REGISTRY_HOSTS: [&str; 6] = [
 /// A file longer than this usually holds two concepts. Listed, not refused.
 const LONG_FILE_LINES: usize = 600;
 
-const SKIPPED_FOLDERS: [&str; 6] =
-    ["target", ".git", "node_modules", ".venv", "__pycache__", "corpus"];
+/// Not written by us, or not text.
+const SKIPPED: [&str; 5] = ["target", ".git", "node_modules", "__pycache__", "corpus"];
 
 /// Checks the whole tree; the error lists everything that is wrong.
 pub fn run(root: &Path) -> anyhow::Result<()> {
@@ -62,12 +63,22 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
     collect_files(root, &mut paths)?;
     paths.sort();
 
+    let crates = root.join("crates");
     let mut wrong = Vec::new();
     for path in &paths {
         let Ok(text) = fs::read_to_string(path) else { continue };
         let relative = path.strip_prefix(root)?.to_string_lossy().replace('\\', "/");
         let found = findings(&relative, &text);
         wrong.extend(found.into_iter().map(|finding| format!("{relative}: {finding}")));
+        if relative.ends_with(".md") {
+            let folder = path.parent().unwrap_or(root);
+            let is_there =
+                |name: &str| [folder, root, &crates].iter().any(|base| base.join(name).exists());
+            let missing = named_paths(&text).into_iter().filter(|name| !is_there(name));
+            wrong.extend(
+                missing.map(|name| format!("{relative}: names {name}, which is not there")),
+            );
+        }
         let n_lines = text.lines().count();
         if relative.ends_with(".rs") && n_lines > LONG_FILE_LINES {
             println!("note: {relative} has {n_lines} lines; is it two concepts?");
@@ -188,6 +199,16 @@ fn registry_host(path: &str, text: &str) -> Option<String> {
     Some(format!("line {} names a package registry's host", position + 1))
 }
 
+/// What a Markdown page names in this repository: targets of links, and `code` that is the path of
+/// a source file. A map kept by hand rots unless something reads it.
+fn named_paths(page: &str) -> Vec<&str> {
+    let links = page.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next());
+    let local = links.filter(|link| !link.is_empty() && !link.contains("://"));
+    let code = page.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    let sources = code.filter(|code| code.ends_with(".rs") && code.contains('/'));
+    local.chain(sources).collect()
+}
+
 /// The lines that are no comments, numbered from 1.
 fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = text.lines().enumerate().map(|(position, line)| (position + 1, line.trim()));
@@ -204,8 +225,10 @@ fn collect_files(folder: &Path, paths: &mut Vec<PathBuf>) -> anyhow::Result<()> 
     for entry in entries {
         let entry = entry?;
         let kind = entry.file_type()?;
-        let is_skipped = SKIPPED_FOLDERS.iter().any(|skipped| entry.file_name() == *skipped);
-        if kind.is_dir() && !is_skipped {
+        if SKIPPED.iter().any(|skipped| entry.file_name() == *skipped) {
+            continue;
+        }
+        if kind.is_dir() {
             collect_files(&entry.path(), paths)?;
         } else if kind.is_file() {
             paths.push(entry.path());
@@ -238,7 +261,11 @@ mod tests {
             "[dependencies]\n# a comment\nwalcast-server = { path = \"../server\" }\n",
             &["filters may not depend on walcast-server"],
         );
-        check(path, "[dependencies]\ntokio.workspace = true\n", &["filters may not depend on tokio"]);
+        check(
+            path,
+            "[dependencies]\ntokio.workspace = true\n",
+            &["filters may not depend on tokio"],
+        );
         check(path, "[dependencies.rand]\nversion = \"1\"\n", &["filters may not depend on rand"]);
         check(
             "crates/change/Cargo.toml",
@@ -295,6 +322,13 @@ mod tests {
         check(path, text, &["line 2 names tokio; pgoutput is pure"]);
         check("crates/replicator/src/wire.rs", text, &["line 2 names tokio; wire is pure"]);
         check("crates/replicator/src/stream.rs", text, &[]);
+    }
+
+    #[test]
+    fn pages_are_read_for_what_they_name() {
+        let page =
+            "[a](b.md#part), [web](https://example.com), [here](#part), `x/src/y.rs`, `row.rs`";
+        assert_eq!(named_paths(page), ["b.md", "x/src/y.rs"]);
     }
 
     #[test]

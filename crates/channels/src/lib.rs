@@ -1,1 +1,38 @@
-//! .
+//! The life of a connection as a pure state machine.
+//!
+//! ```text
+//!            Input::Message ──► Session ──► Output::Send
+//!                                  │
+//!                         one Channel per topic
+//!
+//!   phx_join ──► verifying ──► waiting ──► joined ──► gone
+//!                the token     for the     reply      left, replaced,
+//!                              first       sent       or shut down
+//!                              Subscribed
+//!                              (optional)
+//! ```
+//!
+//! [`Session::handle`] is the only door. Whoever drives it does what the outputs say, hands the
+//! answers back as inputs, and calls with [`Input::Tick`] when [`Session::deadline`] has come.
+//! Nothing here waits, so that a slow answer for one channel never delays another.
+#![deny(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
+
+mod channel;
+mod input;
+mod limits;
+mod output;
+mod rate;
+mod session;
+mod subscribe;
+mod subscription;
+mod token;
+mod tokens;
+mod unavailable;
+
+pub use channel::ChannelId;
+pub use input::Input;
+pub use limits::Limits;
+pub use output::{Event, Output};
+pub use session::Session;
+pub use subscribe::{ChangesBinding, SubscribeFailure, SubscribeRequest};
+pub use token::{Token, TokenError, VerifiedClaims};

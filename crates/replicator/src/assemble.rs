@@ -38,6 +38,13 @@ pub struct Taken {
     pub partial: Option<Partial>,
 }
 
+impl Taken {
+    /// The furthest commit of which anything was given out.
+    pub(crate) fn read_up_to(&self) -> Lsn {
+        self.partial.map_or(self.end, |partial| partial.commit_lsn.max(self.end))
+    }
+}
+
 /// A transaction of which a part was given out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Partial {
@@ -102,6 +109,11 @@ impl Assembler {
     #[must_use]
     pub fn is_in_transaction(&self) -> bool {
         self.transaction.is_some()
+    }
+
+    /// The last position a message came with.
+    pub(crate) fn last_lsn(&self) -> Lsn {
+        self.last_lsn
     }
 
     /// Takes one message of `pgoutput` and appends what it means: no item, one, or for TRUNCATE
@@ -263,4 +275,217 @@ fn old_image(relation: &Relation, kind: ImageKind, old: Row) -> Result<OldImage,
             OldImage::Key(columns.map(cell).collect())
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use walcast_change::EventKind;
+
+    use super::*;
+    use crate::pgoutput::samples;
+
+    const COLUMNS: [(&str, bool); 2] = [("id", true), ("body", false)];
+
+    fn text(value: &str) -> Cell<'_> {
+        Cell::Text(value)
+    }
+
+    fn row(cells: &[Cell<'_>]) -> Row {
+        cells.iter().copied().collect()
+    }
+
+    fn push(
+        assembler: &mut Assembler,
+        messages: &[Vec<u8>],
+    ) -> Result<Vec<StreamItem>, DecodeError> {
+        let mut out = Vec::new();
+        for message in messages {
+            assembler.push(Lsn::new(50), message, &mut out)?;
+        }
+        Ok(out)
+    }
+
+    fn transaction(lsn: u64, changes: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let relation = samples::relation(1, b'd', &COLUMNS);
+        let start = [samples::begin(lsn), relation];
+        let end = [samples::commit(lsn, lsn + 10)];
+        start.iter().chain(changes).chain(&end).cloned().collect()
+    }
+
+    fn changes(items: &[StreamItem]) -> Vec<(u32, RowChange)> {
+        let change = |item: &StreamItem| match item {
+            StreamItem::Row(event) => Some((event.index, event.change.clone())),
+            StreamItem::Relation(_)
+            | StreamItem::Commit { .. }
+            | StreamItem::Message(_)
+            | StreamItem::Keepalive { .. } => None,
+        };
+        items.iter().filter_map(change).collect()
+    }
+
+    fn check(change: &[u8], expected: RowChange) {
+        let items =
+            push(&mut Assembler::new(Taken::default()), &transaction(100, &[change.into()]));
+        assert_eq!(changes(&items.unwrap()), [(0, expected)]);
+    }
+
+    #[test]
+    fn changes_carry_exactly_the_images_that_exist() {
+        let new = row(&[text("1"), text("a")]);
+        let keyed = OldImage::Key(row(&[text("0"), Cell::Unchanged]));
+        let full = OldImage::Full(row(&[text("0"), Cell::Null]));
+        let key_cells: &[_] = &[text("0"), Cell::Null];
+        let new_cells: &[_] = &[text("1"), text("a")];
+        check(&samples::insert(1, new_cells), RowChange::Insert { new: new.clone() });
+        let update = |old| samples::update_of(1, old, new_cells);
+        check(&update(None), RowChange::Update { old: None, new: new.clone() });
+        check(&update(Some((b'K', key_cells))), {
+            RowChange::Update { old: Some(keyed.clone()), new: new.clone() }
+        });
+        check(&update(Some((b'O', key_cells))), {
+            RowChange::Update { old: Some(full.clone()), new }
+        });
+        check(&samples::delete_of(1, b'K', key_cells), RowChange::Delete { old: keyed });
+        check(&samples::delete_of(1, b'O', key_cells), RowChange::Delete { old: full });
+        check(&samples::truncate(&[1]), RowChange::Truncate);
+    }
+
+    #[test]
+    fn unchanged_values_come_from_the_old_row_when_there_is_one() {
+        let old: &[_] = &[text("1"), text("long")];
+        let new: &[_] = &[text("2"), Cell::Unchanged];
+        check(&samples::update_of(1, Some((b'O', old)), new), {
+            RowChange::Update {
+                old: Some(OldImage::Full(row(old))),
+                new: row(&[text("2"), text("long")]),
+            }
+        });
+        check(&samples::update_of(1, None, new), RowChange::Update { old: None, new: row(new) });
+    }
+
+    #[test]
+    fn events_carry_their_place() {
+        let insert = samples::insert(1, &[text("1"), Cell::Null]);
+        let truncate = samples::truncate(&[1, 1]);
+        let mut assembler = Assembler::new(Taken::default());
+        let items = push(&mut assembler, &transaction(100, &[insert, truncate])).unwrap();
+        let places: Vec<_> = items
+            .iter()
+            .filter_map(|item| match item {
+                StreamItem::Row(event) => Some((event.commit, event.index, event.kind())),
+                StreamItem::Relation(_)
+                | StreamItem::Commit { .. }
+                | StreamItem::Message(_)
+                | StreamItem::Keepalive { .. } => None,
+            })
+            .collect();
+        let commit = samples::commit_of(100);
+        assert_eq!(
+            places,
+            [
+                (commit, 0, EventKind::Insert),
+                (commit, 1, EventKind::Truncate),
+                (commit, 2, EventKind::Truncate)
+            ]
+        );
+        assert_eq!(items.last(), Some(&StreamItem::Commit { commit, end: Lsn::new(110) }));
+        assert_eq!(assembler.taken(), Taken { end: Lsn::new(110), partial: None });
+    }
+
+    #[test]
+    fn a_table_described_again_keeps_its_value() {
+        let insert = samples::insert(1, &[text("1"), Cell::Null]);
+        let mut assembler = Assembler::new(Taken::default());
+        let mut relations = Vec::new();
+        for lsn in [100, 200] {
+            let items = push(&mut assembler, &transaction(lsn, std::slice::from_ref(&insert)));
+            for item in items.unwrap() {
+                if let StreamItem::Row(event) = item {
+                    relations.push(event.relation);
+                }
+            }
+        }
+        assert_eq!(relations.len(), 2);
+        assert!(Arc::ptr_eq(&relations[0], &relations[1]));
+    }
+
+    #[test]
+    fn messages_out_of_place_are_refused() {
+        let check = |messages: &[Vec<u8>], problem| {
+            let error = push(&mut Assembler::new(Taken::default()), messages).unwrap_err();
+            assert_eq!((error.lsn, error.problem), (Lsn::new(50), problem));
+        };
+        let relation = samples::relation(1, b'd', &COLUMNS);
+        let insert = samples::insert(1, &[text("1"), Cell::Null]);
+        let begin = samples::begin(100);
+        check(&[begin.clone(), insert.clone()], Problem::UnknownRelation(1));
+        check(&[begin.clone(), samples::truncate(&[7])], Problem::UnknownRelation(7));
+        check(&[relation.clone(), insert], Problem::OutsideTransaction);
+        check(&[relation.clone(), samples::truncate(&[1])], Problem::OutsideTransaction);
+        check(&[samples::commit(100, 110)], Problem::OutsideTransaction);
+        check(&[samples::message(1, "p", b"", true)], Problem::OutsideTransaction);
+        check(&[begin.clone(), begin.clone()], Problem::InsideTransaction);
+        check(
+            &[begin.clone(), samples::commit(90, 110)],
+            Problem::OtherCommit { expected: Lsn::new(100), found: Lsn::new(90) },
+        );
+        let narrow: &[_] = &[text("1")];
+        let wide: &[_] = &[text("1"), Cell::Null];
+        let (expected, found) = (2, 1);
+        for change in [
+            samples::insert(1, narrow),
+            samples::update_of(1, None, narrow),
+            samples::update_of(1, Some((b'K', narrow)), wide),
+            samples::delete_of(1, b'O', narrow),
+        ] {
+            let messages = [begin.clone(), relation.clone(), change];
+            check(&messages, Problem::ColumnCount { expected, found });
+        }
+    }
+
+    /// Three transactions with two rows and a message each; wherever the first stream breaks off,
+    /// the second one, which gets everything again, gives out exactly the rest.
+    #[test]
+    fn a_second_stream_gives_out_what_the_first_did_not() {
+        let messages: Vec<_> = [100, 200, 300]
+            .into_iter()
+            .flat_map(|lsn| {
+                transaction(
+                    lsn,
+                    &[
+                        samples::insert(1, &[text("1"), Cell::Null]),
+                        samples::message(lsn - 5, "p", b"", true),
+                        samples::message(lsn - 4, "p", b"", false),
+                        samples::insert(1, &[text("2"), Cell::Null]),
+                    ],
+                )
+            })
+            .collect();
+        let news = |items: Vec<StreamItem>| {
+            let mut items = items;
+            // Descriptions may come again, and messages outside of transactions are not counted.
+            items.retain(|item| match item {
+                StreamItem::Relation(_) => false,
+                StreamItem::Message(message) => message.is_transactional,
+                StreamItem::Row(_) | StreamItem::Commit { .. } | StreamItem::Keepalive { .. } => {
+                    true
+                }
+            });
+            items
+        };
+        let whole = news(push(&mut Assembler::new(Taken::default()), &messages).unwrap());
+        assert_eq!(whole.len(), 12);
+        for first_break in 0..=messages.len() {
+            for second_break in 0..=messages.len() {
+                let mut items = Vec::new();
+                let mut taken = Taken::default();
+                for n_messages in [first_break, second_break, messages.len()] {
+                    let mut assembler = Assembler::new(taken);
+                    items.extend(push(&mut assembler, &messages[..n_messages]).unwrap());
+                    taken = assembler.taken();
+                }
+                assert_eq!(news(items), whole, "breaks after {first_break} and {second_break}");
+            }
+        }
+    }
 }

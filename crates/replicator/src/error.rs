@@ -207,6 +207,36 @@ pub enum Definite {
     },
 }
 
+/// What an error of the server means for the stream.
+pub(crate) fn classify(action: &'static str, error: ServerError) -> ReplicationError {
+    const OBJECT_IN_USE: &str = "55006";
+    if error.code == OBJECT_IN_USE {
+        return ReplicationError::SlotActive { pid: last_number(&error.message) };
+    }
+    let source = Box::new(error);
+    if source.is_transient() {
+        return Transient::Server { action, source }.into();
+    }
+    let advice = match source.code.as_str() {
+        "42501" => Some("give the role the right to replicate: alter role … with replication"),
+        "53400" => Some(
+            "raise max_replication_slots, or drop slots that nobody reads \
+             (select slot_name, active from pg_replication_slots)",
+        ),
+        _ => None,
+    };
+    Definite::Server { action, advice, source }.into()
+}
+
+/// "replication slot … is active for PID 4711", in whatever language.
+fn last_number(message: &str) -> Option<i32> {
+    message
+        .split(|character: char| !character.is_ascii_digit())
+        .rfind(|part| !part.is_empty())?
+        .parse()
+        .ok()
+}
+
 fn display_pid(pid: Option<i32>) -> String {
     pid.map(|pid| format!(" (backend {pid})")).unwrap_or_default()
 }
@@ -218,6 +248,18 @@ fn display_advice(advice: &Option<&'static str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_active_slot_is_no_failure() {
+        let error = ServerError {
+            code: "55006".to_owned(),
+            message: "replication slot \"w1\" is active for PID 4711".to_owned(),
+            detail: None,
+            hint: None,
+        };
+        let classified = classify("start the stream", error);
+        assert!(matches!(classified, ReplicationError::SlotActive { pid: Some(4711) }));
+    }
 
     #[test]
     fn errors_say_what_to_do() {

@@ -19,10 +19,13 @@ mod backoff;
 mod connection;
 mod continuity;
 mod error;
+pub mod fuzzing;
 mod options;
 mod pgoutput;
 mod progress;
 mod server_error;
+mod slot;
+mod stream;
 mod wire;
 
 pub use assemble::{Assembler, Partial, StreamItem, Taken};
@@ -34,4 +37,6 @@ pub use options::{ConnectOptions, Host, ReplicationOptions, Secret, SslMode, Ssl
 pub use pgoutput::{DecodeError, ImageKind, LogicalMessage, Message, Problem, decode};
 pub use progress::Progress;
 pub use server_error::ServerError;
+pub use slot::drop_slot;
+pub use stream::ReplicationStream;
 pub use wire::{CopyFrame, MESSAGE_BYTES_MAX, StandbyStatus, WireError, decode_copy_frame};

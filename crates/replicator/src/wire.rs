@@ -142,7 +142,7 @@ impl StandbyStatus {
         let mut bytes = [0; 34];
         let mut fields = bytes.iter_mut();
         let mut put = |value: &[u8]| {
-            for (place, byte) in fields.by_ref().zip(value) {
+            for (byte, place) in value.iter().zip(fields.by_ref()) {
                 *place = *byte;
             }
         };

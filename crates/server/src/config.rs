@@ -7,6 +7,7 @@
 //! settings     flag > environment > file > default, contradictions refused
 //! Config       the tree the rest of the server uses
 //! ```
+#![deny(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
 mod database_url;
 mod environment;
@@ -20,6 +21,7 @@ mod value;
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+use walcast_channels::Limits;
 use walcast_replicator::{ConnectOptions, Host, ReplicationOptions, Secret, SslMode};
 
 use crate::auth::{ClaimValidators, KeySet};
@@ -210,6 +212,46 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The defaults, for a database and a secret of `walcast dev`, reachable from this machine only.
+    #[must_use]
+    #[expect(clippy::expect_used, reason = "nothing is read that could be wrong")]
+    pub fn for_dev(database: ConnectOptions, jwt_secret: Secret, port: u16) -> Self {
+        let nobody = (Flags::default(), Environment::default());
+        let mut config = Self::load(&nobody.0, &nobody.1, Purpose::Inspect)
+            .expect("every default is a legal value, as a test of the table shows");
+        config.database = database;
+        config.jwt.secret = Some(jwt_secret);
+        config.http.port = port;
+        "127.0.0.1".clone_into(&mut config.http.host);
+        config
+    }
+}
+
+/// Reads a duration such as `500ms`, `10s`, `5m` or `1h`.
+///
+/// # Errors
+/// The text is something else; the error says what it must be.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    value::duration(text).map_err(|error| format!("must be {}", error.0))
+}
+
+impl LimitsConfig {
+    /// The bounds of one connection, with the built-in ones where there is no option.
+    #[must_use]
+    pub fn of_connection(&self) -> Limits {
+        Limits {
+            channels_max: self.channels_per_connection,
+            joins_per_second: self.joins_per_second,
+            // A client that has all its channels must be able to join them again at once.
+            joins_burst: self.joins_per_second.saturating_mul(2),
+            frame_bytes_max: self.frame_bytes,
+            idle_timeout: self.idle_timeout,
+            ..Limits::default()
+        }
+    }
+}
+
 fn database(settings: &Settings) -> Result<ConnectOptions, ConfigError> {
     let host = settings.text(&options::DATABASE_HOST)?;
     let root_certificate = settings.optional(&options::DATABASE_SSL_ROOT_CERT);
@@ -306,3 +348,6 @@ impl HttpConfig {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 }
+
+#[cfg(test)]
+mod tests;

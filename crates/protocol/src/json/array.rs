@@ -82,3 +82,50 @@ fn read_bare(text: &str, start: usize, delimiter: u8) -> Option<(&str, usize)> {
     let value = text.get(start..end)?;
     (!value.is_empty()).then_some((value, end))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_become_brackets() {
+        let check = |text: &str, expected: Option<&str>| {
+            let mut out = Vec::new();
+            let written = write(text, &Shape::Text, b',', &mut out);
+            let json = written.then(|| String::from_utf8(out).unwrap());
+            assert_eq!(json.as_deref(), expected, "{text}");
+        };
+        check("{}", Some("[]"));
+        check("[0:1][2:3]={{a,b},{c,NULL}}", Some(r#"[["a","b"],["c",null]]"#));
+        check(r#"{"a\"b\\c","NULL",null,"{x,y}"}"#, Some(r#"["a\"b\\c","NULL",null,"{x,y}"]"#));
+        check("{{},{}}", Some("[[],[]]"));
+        for malformed in [
+            "",
+            "{",
+            "}",
+            "{a",
+            "{a,",
+            "{a,}",
+            "{,a}",
+            "{a}}",
+            "{a}b",
+            "a",
+            "{{a}",
+            "{\"a}",
+            "{\"a\"b}",
+            "[0:1]{a}",
+            "[0:1]",
+            "{a\\b}",
+            "{{{{{{{a}}}}}}}",
+        ] {
+            check(malformed, None);
+        }
+    }
+
+    #[test]
+    fn elements_have_the_delimiter_of_their_type() {
+        let mut out = Vec::new();
+        assert!(write("{(1,1),(0,0);(2,2),(1,1)}", &Shape::Text, b';', &mut out));
+        assert_eq!(out, br#"["(1,1),(0,0)","(2,2),(1,1)"]"#);
+    }
+}

@@ -53,3 +53,32 @@ fn read_field(text: &str) -> Option<(Option<Cow<'_, str>>, &str)> {
     }
     (!is_quoted).then_some((Some(Cow::Owned(value)), ""))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::form::Shape, *};
+
+    #[test]
+    fn fields_become_members() {
+        let fields = [("a", Shape::Text), ("b", Shape::Number)].map(|(name, shape)| FieldForm {
+            key: format!("\"{name}\":").into_bytes().into(),
+            shape,
+        });
+        let check = |text: &str, expected: Option<&str>| {
+            let mut out = Vec::new();
+            let written = write(text, &fields, &mut out);
+            let json = written.then(|| String::from_utf8(out).unwrap());
+            assert_eq!(json.as_deref(), expected, "{text}");
+        };
+        check("(x,1)", Some(r#"{"a":"x","b":1}"#));
+        check("(,)", Some(r#"{"a":null,"b":null}"#));
+        check(r#"("",2)"#, Some(r#"{"a":"","b":2}"#));
+        check(r#"("a ""b"", (c)\\",-1.50)"#, Some(r#"{"a":"a \"b\", (c)\\","b":-1.50}"#));
+        check(r#"(a" "b\,c,1)"#, Some(r#"{"a":"a b,c","b":1}"#));
+        for malformed in
+            ["", "(", ")", "()", "(x)", "(x,1,2)", "(x,1", "x,1", "(\"x,1)", "((x),1)", "(x,1\\)"]
+        {
+            check(malformed, None);
+        }
+    }
+}

@@ -320,3 +320,89 @@ fn hexadecimal(text: &str, position: usize) -> Option<u32> {
     let is_valid = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     is_valid.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normalised(text: &str, source: Source) -> Option<String> {
+        let mut out = b"before".to_vec();
+        write(text, source, &mut out)
+            .then(|| String::from_utf8(out.strip_prefix(b"before").unwrap().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn the_last_of_equal_keys_counts() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(normalised(text, Source::Json).as_deref(), Some(expected), "{text}");
+        };
+        check(r#" { "b" : 1 , "a" : [ ] , "b" : 2 } "#, r#"{"a":[],"b":2}"#);
+        check(r#"{"a":1,"\u0061":2}"#, r#"{"a":2}"#);
+        check(
+            r#"{"a":{"x":1,"x":2},"b":[{"y":1,"y":2}],"a":{"z":1,"z":2}}"#,
+            r#"{"b":[{"y":2}],"a":{"z":2}}"#,
+        );
+        let many: String = (0..40).map(|n| format!("\"{}\":{n},", n % 20)).collect();
+        let kept: String = (20..40).map(|n| format!("\"{}\":{n},", n % 20)).collect();
+        check(&format!("{{{many}\"z\":0}}"), &format!("{{{kept}\"z\":0}}"));
+    }
+
+    #[test]
+    fn numbers_and_strings_are_written_as_jsonb_writes_them() {
+        let check = |text: &str, expected: &str| {
+            assert_eq!(normalised(text, Source::Json).as_deref(), Some(expected), "{text}");
+        };
+        check("1e5", "100000");
+        check("-0", "0");
+        check("1e64", "1e64");
+        check(r#""\u00e9\/\ud83d\ude00\u0000""#, r#""é/😀\u0000""#);
+        check(r#""\ud800 \udc00 \ud800\u0041""#, "\"\u{fffd} \u{fffd} \u{fffd}A\"");
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "[1,]",
+            "[1 2]",
+            "{1:2}",
+            "tru",
+            "nulll",
+            "01",
+            "1.",
+            "--1",
+            "\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\n\"",
+            "[}",
+            "{]",
+            "1 2",
+            "]",
+            "{\"a\":1]",
+            "[1}",
+            "\u{a0}1",
+            "é",
+        ] {
+            for source in [Source::Json, Source::Jsonb] {
+                assert_eq!(normalised(text, source), None, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn deep_nesting_needs_no_stack() {
+        let depth = 200_000;
+        let text = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(normalised(&text, Source::Json).as_deref(), Some(&*text));
+        let text = format!("{}1{}", "{\"a\":0,\"a\":".repeat(depth), "}".repeat(depth));
+        let expected = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        assert_eq!(normalised(&text, Source::Json), Some(expected));
+    }
+}

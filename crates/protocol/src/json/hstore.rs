@@ -44,3 +44,32 @@ fn write_pair(text: &str, start: usize, out: &mut Vec<u8>) -> Option<usize> {
     }
     after(position, ", ").filter(|next| *next < text.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_become_members() {
+        let check = |text: &str, expected: Option<&str>| {
+            let mut out = Vec::new();
+            let written = write(text, &mut out);
+            let json = written.then(|| String::from_utf8(out).unwrap());
+            assert_eq!(json.as_deref(), expected, "{text}");
+        };
+        check("", Some("{}"));
+        check(r#""a"=>"1", "b"=>NULL"#, Some(r#"{"a":"1","b":null}"#));
+        check(r#""a\"b"=>"c\\d", "NULL"=>"""#, Some(r#"{"a\"b":"c\\d","NULL":""}"#));
+        for malformed in [
+            "a",
+            "\"a\"",
+            "\"a\"=>",
+            "\"a\"=>1",
+            "\"a\"=>\"1\",",
+            "\"a\"=>\"1\", ",
+            "\"a\"=>\"1\"\"b\"=>NULL",
+        ] {
+            check(malformed, None);
+        }
+    }
+}

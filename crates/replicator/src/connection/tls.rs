@@ -84,6 +84,10 @@ fn certificate_advice(error: &CertificateError) -> &'static str {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the server's certificate has expired; renew it"
         }
+        // A certificate of an authority, used as a server's own.
+        CertificateError::Other(_) => {
+            "the server's certificate is self-signed; put it into the root certificate file"
+        }
         _ => "the server's certificate is not valid",
     }
 }

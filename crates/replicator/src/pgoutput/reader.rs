@@ -26,10 +26,6 @@ impl<'a> Reader<'a> {
         self.n_bytes - self.rest.len()
     }
 
-    pub(crate) fn n_remaining(&self) -> usize {
-        self.rest.len()
-    }
-
     /// The problem, at the current position.
     pub(crate) fn malformed(&self, problem: Problem) -> Malformed {
         Malformed { offset: self.offset(), problem }

@@ -51,7 +51,8 @@ mod tests {
     fn the_cache_is_bounded_and_keeps_what_is_used() {
         let claims = json!({"role": "anon", "exp": 2});
         let accepted =
-            claims::accept(claims.as_object().unwrap(), &ClaimValidators::default(), 1).unwrap();
+            claims::accept(claims.as_object().unwrap(), "{}", &ClaimValidators::default(), 1)
+                .unwrap();
         let mut cache = TokenCache::default();
         let used = TokenCache::digest("used");
         let unused = TokenCache::digest("unused");

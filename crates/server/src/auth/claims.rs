@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{TokenError, VerifiedClaims};
 use serde_json::{Map, Value};
+use walcast_channels::{TokenError, VerifiedClaims};
 use walcast_filters::claims::{Claims, Role};
 
 /// The longest life of a token that is told apart from eternity: a hundred years. It keeps sums of
@@ -121,6 +121,7 @@ pub(super) fn check_times(
 /// Applies all rules: times, validators, and the claims that must be there.
 pub(super) fn accept(
     claims: &Map<String, Value>,
+    claims_text: &str,
     validators: &ClaimValidators,
     now_unix: u64,
 ) -> Result<Accepted, TokenError> {
@@ -133,8 +134,7 @@ pub(super) fn accept(
     let (Some(role), Some(expires_at)) = (role, expiration) else {
         return Err(TokenError::MissingClaims);
     };
-    let text = serde_json::to_string(claims).map_err(|_| TokenError::Malformed)?;
-    Ok(Accepted { role: Role::new(role), claims: Claims::new(&text), expires_at })
+    Ok(Accepted { role: Role::new(role), claims: Claims::new(claims_text), expires_at })
 }
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
         let validators =
             ClaimValidators::parse(r#"{"iss": "https://issuer", "level": 2}"#).unwrap();
         let object = claims.as_object().unwrap();
-        let found = accept(object, &validators, NOW)
+        let found = accept(object, &claims.to_string(), &validators, NOW)
             .and_then(|accepted| accepted.at(NOW))
             .map(|verified| verified.expires_in.as_secs());
         assert_eq!(found, expected, "{claims}");

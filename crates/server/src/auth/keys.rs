@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::TokenError;
 use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde_json::{Map, Value};
+use walcast_channels::TokenError;
 use walcast_replicator::Secret;
 
 use super::token::{Header, Token};

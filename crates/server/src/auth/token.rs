@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::TokenError;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
+use walcast_channels::TokenError;
 
 /// The longest token that is looked at. Tokens of identity providers have 1 to 4 kB.
 const TOKEN_BYTES_MAX: usize = 64 * 1024;
@@ -14,6 +14,9 @@ const TOKEN_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Token<'a> {
     pub(super) header: Header,
     pub(super) claims: Map<String, Value>,
+    /// The claims as they were sent. Policies get them in this form: reading and writing them again
+    /// would round large numbers, so that two users could become one.
+    pub(super) claims_text: String,
     /// What is signed: the header and the claims as they were sent.
     pub(super) message: &'a [u8],
     /// The signature as it was sent, in base64url.
@@ -46,7 +49,8 @@ impl<'a> Token<'a> {
         if claims.contains('.') {
             return Err(TokenError::Malformed);
         }
-        let header = object(header)?;
+        let (header, _) = object(header)?;
+        let (claims, claims_text) = object(claims)?;
         let Some(Value::String(algorithm)) = header.get("alg") else {
             return Err(TokenError::Signer { kid: None });
         };
@@ -55,14 +59,17 @@ impl<'a> Token<'a> {
                 algorithm: algorithm.clone(),
                 key_id: header.get("kid").and_then(Value::as_str).map(str::to_owned),
             },
-            claims: object(claims)?,
+            claims,
+            claims_text,
             message: message.as_bytes(),
             signature,
         })
     }
 }
 
-fn object(part: &str) -> Result<Map<String, Value>, TokenError> {
+fn object(part: &str) -> Result<(Map<String, Value>, String), TokenError> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| TokenError::Malformed)
+    let text = String::from_utf8(bytes).map_err(|_| TokenError::Malformed)?;
+    let members = serde_json::from_str(&text).map_err(|_| TokenError::Malformed)?;
+    Ok((members, text))
 }

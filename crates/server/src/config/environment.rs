@@ -73,8 +73,18 @@ impl Environment {
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        Self(variables.into_iter().filter(|(_, value)| !value.is_empty()).collect())
+        let counts =
+            |(name, value): &(String, String)| !value.is_empty() && !is_service_link(name, value);
+        Self(variables.into_iter().filter(counts).collect())
     }
+}
+
+/// Whether Kubernetes made this variable for a service that is called walcast, as it does for every
+/// service in the namespace: `WALCAST_PORT=tcp://10.0.0.1:4000` is not about our port.
+fn is_service_link(name: &str, value: &str) -> bool {
+    name.starts_with("WALCAST_SERVICE_")
+        || name.starts_with("WALCAST_PORT_")
+        || (name == "WALCAST_PORT" && value.contains("://"))
 }
 
 /// Names only: any variable may hold a secret.
@@ -133,6 +143,7 @@ pub(super) const WITHOUT_EFFECT: &[&str] = &[
     "REBALANCE_CHECK_INTERVAL_IN_MS",
     "REGION_MAPPING",
     "REQUEST_ID_BAGGAGE_KEY",
+    "RLIMIT_NOFILE",
     "RPC_TIMEOUT",
     "RUN_JANITOR",
     "SECRET_KEY_BASE",

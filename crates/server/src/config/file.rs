@@ -26,9 +26,10 @@ pub(super) fn parse(
     })?;
     let mut values = BTreeMap::new();
     for (key, value) in table {
-        let Some(option) = OptionSpec::find(&key).filter(|option| option.name != CONFIG.name)
-        else {
-            let hint = value::nearest(&key, ALL.iter().map(|option| option.name));
+        // A file does not name further files.
+        let options = ALL.iter().copied().filter(|option| option.name != CONFIG.name);
+        let Some(option) = options.clone().find(|option| option.name == key) else {
+            let hint = value::nearest(&key, options.map(|option| option.name));
             return Err(ConfigError::UnknownKey { key, path: path.into(), hint });
         };
         let text = option_text(option, value).ok_or_else(|| ConfigError::Invalid {

@@ -1,0 +1,140 @@
+//! One channel: a topic joined by a connection.
+
+use std::time::Duration;
+
+use walcast_protocol::{
+    RawJson, Reference, ServerMessage, Topic,
+    join::{BroadcastConfig, JoinConfig},
+    message::{Extension, Reply, Status},
+};
+
+use crate::{Output, subscription::Subscription, tokens::Tokens};
+
+/// The name of a channel within its session.
+///
+/// Every join gets a new one, so that an answer meant for an earlier join is recognised.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ChannelId(pub u32);
+
+/// A channel, from its join until it is gone.
+pub(crate) struct Channel {
+    pub(crate) topic: Topic,
+    pub(crate) join_ref: Reference,
+    pub(crate) broadcast: BroadcastConfig,
+    pub(crate) tokens: Tokens,
+    pub(crate) stage: Stage,
+    pub(crate) subscription: Option<Subscription>,
+}
+
+/// How far a join got.
+pub(crate) enum Stage {
+    /// Its token is being checked.
+    Verifying(Box<Verifying>),
+    /// The reply is held until the subscription is in place.
+    Waiting(Box<Waiting>),
+    /// The reply is sent.
+    Joined,
+}
+
+/// A join whose token is being checked.
+pub(crate) struct Verifying {
+    pub(crate) answer: JoinAnswer,
+    pub(crate) config: JoinConfig,
+}
+
+/// A join that waits for its subscription.
+pub(crate) struct Waiting {
+    pub(crate) answer: JoinAnswer,
+    /// The echo of its bindings, for the reply.
+    pub(crate) postgres_changes: RawJson,
+    pub(crate) until: Duration,
+    /// How long it waits in all, for the text of the refusal.
+    pub(crate) timeout: Duration,
+}
+
+/// What is needed to answer a join.
+pub(crate) struct JoinAnswer {
+    pub(crate) reference: Reference,
+    /// The join this one took the place of.
+    pub(crate) replaced: Option<Reference>,
+}
+
+impl JoinAnswer {
+    /// Replies to the join, then closes the channel it took the place of.
+    ///
+    /// Clients tell the two apart by their refs. Where these cannot tell, being null or equal, the
+    /// old channel is closed without a word: the client would close the new one.
+    pub(crate) fn send(
+        self,
+        topic: &Topic,
+        join_ref: &Reference,
+        reply: Reply,
+        out: &mut Vec<Output>,
+    ) {
+        let Self { reference, replaced } = self;
+        out.push(Output::Send(ServerMessage::Reply {
+            join_ref: join_ref.clone(),
+            reference,
+            topic: topic.clone(),
+            reply,
+        }));
+        match replaced {
+            Some(old) if !old.is_null() && old != *join_ref => {
+                let topic = topic.clone();
+                out.push(Output::Send(ServerMessage::Close { join_ref: old, topic }));
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+impl Channel {
+    /// When something is to be done for the channel.
+    pub(crate) fn due(&self) -> Duration {
+        let subscription = self.subscription.as_ref().map_or(Duration::MAX, Subscription::due);
+        let waiting = match &self.stage {
+            Stage::Waiting(waiting) => waiting.until,
+            Stage::Verifying(_) | Stage::Joined => Duration::MAX,
+        };
+        self.tokens.due().min(subscription).min(waiting)
+    }
+
+    pub(crate) fn is_joined(&self) -> bool {
+        matches!(self.stage, Stage::Joined)
+    }
+
+    /// Replies to a message on the channel.
+    pub(crate) fn reply(&self, reference: Reference, reply: Reply, out: &mut Vec<Output>) {
+        out.push(Output::Send(ServerMessage::Reply {
+            join_ref: self.join_ref.clone(),
+            reference,
+            topic: self.topic.clone(),
+            reply,
+        }));
+    }
+
+    /// Tells the client something about the channel.
+    pub(crate) fn system(
+        &self,
+        extension: Extension,
+        status: Status,
+        message: String,
+        out: &mut Vec<Output>,
+    ) {
+        out.push(Output::Send(ServerMessage::System {
+            join_ref: self.join_ref.clone(),
+            topic: self.topic.clone(),
+            extension,
+            status,
+            message,
+        }));
+    }
+
+    /// Tells the client that the channel is gone.
+    pub(crate) fn close(&self, out: &mut Vec<Output>) {
+        out.push(Output::Send(ServerMessage::Close {
+            join_ref: self.join_ref.clone(),
+            topic: self.topic.clone(),
+        }));
+    }
+}

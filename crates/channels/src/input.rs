@@ -1,0 +1,50 @@
+//! What can happen to a connection.
+
+use std::sync::Arc;
+
+use walcast_protocol::{ClientMessage, MalformedFrame};
+
+use crate::{ChannelId, SubscribeFailure, TokenError, VerifiedClaims};
+
+/// One thing that happened, in the order in which it did.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The client sent a message.
+    Message(ClientMessage),
+    /// The client sent a frame that is no message.
+    Malformed(MalformedFrame),
+    /// The client gave another sign of life: a ping or a pong.
+    Activity,
+    /// The answer to [`Output::VerifyToken`](crate::Output::VerifyToken).
+    TokenVerified {
+        /// As asked.
+        channel: ChannelId,
+        /// As asked.
+        token: Arc<str>,
+        /// The token's claims, or why it is refused.
+        result: Result<VerifiedClaims, TokenError>,
+    },
+    /// The answer to [`Output::Subscribe`](crate::Output::Subscribe).
+    ///
+    /// `Ok` means: changes that commit from here on are delivered. It has to reach the session
+    /// before the first of these changes is handed to the client.
+    Subscribed {
+        /// As asked.
+        channel: ChannelId,
+        /// As asked; answers to earlier attempts are ignored.
+        attempt: u32,
+        /// Whether it worked.
+        result: Result<(), SubscribeFailure>,
+    },
+    /// A subscription that was in place is gone: continuity broke, or the catalogue changed.
+    ///
+    /// The session subscribes again at once and announces it to the client when that is answered.
+    SubscriptionLost {
+        /// Whose subscription.
+        channel: ChannelId,
+    },
+    /// The deadline has come.
+    Tick,
+    /// The server stops.
+    Shutdown,
+}

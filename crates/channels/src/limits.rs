@@ -1,0 +1,64 @@
+//! Every bound of a connection.
+
+use std::time::Duration;
+
+/// What one connection may use. Reaching a bound has a defined outcome, named at each of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Channels at a time; one more is refused with `ChannelRateLimitReached`.
+    pub channels_max: usize,
+    /// Items of `postgres_changes` per join; more are refused with
+    /// `RealtimeDisabledForConfiguration`.
+    pub bindings_per_channel_max: usize,
+    /// Joins per second in the long run; more are refused with `ClientJoinRateLimitReached` and
+    /// close the connection.
+    pub joins_per_second: u32,
+    /// Joins at once, after a pause. A client that has all its channels must be able to join them
+    /// again, and once more when that connection breaks early.
+    pub joins_burst: u32,
+    /// Length of a topic with its prefix; longer ones are refused with `TopicNameTooLong`.
+    pub topic_bytes_max: usize,
+    /// Length of a `ref` or `join_ref`; messages with longer ones are dropped.
+    pub reference_bytes_max: usize,
+    /// Length of a token; longer ones count as malformed.
+    pub token_bytes_max: usize,
+    /// Size of a join's payload; larger ones are refused with `UnknownErrorOnChannel`.
+    pub join_payload_bytes_max: usize,
+    /// Size of a frame, for the transport; larger ones close the connection with 1009.
+    pub frame_bytes_max: usize,
+    /// How long a channel's token stays before the next one is applied; the latest one waits.
+    pub access_token_throttle: Duration,
+    /// How long an expired token stays in force while the next one is being checked; after that the
+    /// channel is shut down.
+    pub token_grace: Duration,
+    /// How long a client may be silent; the connection is closed with 1000.
+    pub idle_timeout: Duration,
+    /// The longest time a join waits for its subscription; clients that ask for more get this.
+    pub subscribe_wait_max: Duration,
+    /// Pauses between attempts to subscribe while a join waits: shortest and longest.
+    pub waiting_retry: (Duration, Duration),
+    /// Pauses between attempts to subscribe of a joined channel: shortest and longest.
+    pub joined_retry: (Duration, Duration),
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            channels_max: 100,
+            bindings_per_channel_max: 100,
+            joins_per_second: 100,
+            joins_burst: 200,
+            topic_bytes_max: 1_024,
+            reference_bytes_max: 255,
+            token_bytes_max: 16 * 1_024,
+            join_payload_bytes_max: 1_024 * 1_024,
+            frame_bytes_max: 5_000_000,
+            access_token_throttle: Duration::from_secs(10),
+            token_grace: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            subscribe_wait_max: Duration::from_secs(20),
+            waiting_retry: (Duration::from_millis(100), Duration::from_secs(1)),
+            joined_retry: (Duration::from_secs(1), Duration::from_secs(10)),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What a session wants done.
+
+use std::sync::Arc;
+
+use walcast_protocol::{CloseCode, ErrorCode, MalformedFrame, ServerMessage, join::JoinWarning};
+
+use crate::{ChannelId, SubscribeRequest};
+
+/// One wish of the session; they are carried out in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send a message, encoded for the connection's version.
+    Send(ServerMessage),
+    /// Check a token; answered by [`Input::TokenVerified`](crate::Input::TokenVerified).
+    VerifyToken {
+        /// For whom.
+        channel: ChannelId,
+        /// The token.
+        token: Arc<str>,
+    },
+    /// Deliver changes to the channel; answered by [`Input::Subscribed`](crate::Input::Subscribed).
+    ///
+    /// It replaces whatever was subscribed for the channel before.
+    Subscribe {
+        /// For whom.
+        channel: ChannelId,
+        /// The how-manieth attempt of the channel; it names the answer.
+        attempt: u32,
+        /// What is wanted.
+        request: Arc<SubscribeRequest>,
+    },
+    /// Deliver no more changes to the channel, and forget an attempt that is not answered yet.
+    Unsubscribe {
+        /// For whom.
+        channel: ChannelId,
+    },
+    /// Close the connection; the session is over and ignores what follows.
+    Close {
+        /// Why.
+        code: CloseCode,
+    },
+    /// Count something.
+    Count(Event),
+}
+
+/// Something worth counting or logging.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// A frame was dropped: it is no message.
+    MalformedFrame(MalformedFrame),
+    /// A message was dropped: its `ref` or `join_ref` is longer than allowed.
+    ReferenceTooLong,
+    /// A message was sent to a topic that has no channel.
+    UnmatchedTopic,
+    /// A message on a channel asked for nothing that is known.
+    UnknownEvent,
+    /// A leave was dropped: it belongs to an earlier join.
+    StaleLeave,
+    /// A field of a join had the wrong type and was ignored.
+    InvalidJoinPayload(JoinWarning),
+    /// A channel was joined.
+    Joined,
+    /// A join was refused.
+    JoinRefused(ErrorCode),
+    /// A channel was left by the client.
+    Left,
+    /// A channel was closed by the server.
+    ChannelShutdown,
+    /// An `access_token` brought nothing to check.
+    AccessTokenIgnored,
+    /// A new token came too soon and waits.
+    AccessTokenThrottled,
+    /// A new token is in force.
+    AccessTokenReplaced,
+    /// A subscription is in place.
+    Subscribed,
+    /// A subscription was refused for good.
+    SubscribeRefused,
+    /// A subscription failed and is tried again.
+    SubscribeRetried,
+    /// A subscription was lost and is asked for again.
+    SubscriptionLost,
+    /// A broadcast or presence message was not served, as this version offers neither.
+    NotAvailable,
+}
