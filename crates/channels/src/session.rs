@@ -330,3 +330,6 @@ fn unmatched_topic(message: ClientMessage, out: &mut Vec<Output>) {
     let reply = Reply::Error { reason: "unmatched topic".to_owned() };
     reply_without_channel(message, Reference::Null, reply, out);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! One condition, checked against a table: what it asks of a cell, in three-valued logic.
 
 use std::{
+    borrow::Cow,
     cmp::Ordering,
     hash::{Hash, Hasher},
     sync::Arc,
@@ -260,15 +261,15 @@ impl Condition {
     pub(crate) fn needs_verification(&self) -> bool {
         let is_domain = matches!(self.data_type.kind, TypeKind::Domain { .. });
         match &self.test {
-            Test::Ask => true,
+            Test::Ask => self.operator != Operator::Is,
             Test::Compare(Value::Text(label)) => is_domain || self.lacks_label(label),
             Test::In(values) => {
                 is_domain
                     || values.has_unknown
-                    || values.values.iter().any(|value| match value {
-                        Value::Text(label) => self.lacks_label(label),
-                        _ => false,
-                    })
+                    || values
+                        .values
+                        .iter()
+                        .any(|value| matches!(value, Value::Text(label) if self.lacks_label(label)))
             }
             Test::Compare(_) => is_domain,
             Test::Expression(_) => true,
@@ -278,10 +279,8 @@ impl Condition {
 
     /// An enum's label may have been added since the catalogue was read.
     fn lacks_label(&self, label: &str) -> bool {
-        match &self.base_type.kind {
-            TypeKind::Enum { labels } => !labels.iter().any(|known| **known == *label),
-            _ => false,
-        }
+        matches!(&self.base_type.kind, TypeKind::Enum { labels }
+            if !labels.iter().any(|known| **known == *label))
     }
 
     fn identity(&self) -> (&str, Operator, &str, bool, u32) {
@@ -371,7 +370,8 @@ fn pattern_test(
 ) -> Result<Test, FilterError> {
     let operator = raw.operator;
     let is_like = matches!(operator, Operator::Like | Operator::Ilike);
-    if !kind.is_text() && !(kind == Kind::Bytea && is_like) {
+    let has_operator = kind.is_text() || (kind == Kind::Bytea && is_like);
+    if !has_operator {
         let message = format!(
             "operator {operator} requires a text-compatible column type, got {}",
             type_name()
@@ -382,13 +382,13 @@ fn pattern_test(
         return Err(FilterError::no_operator("bytea", "~~*", "bytea"));
     }
     if is_like {
-        let operand = match kind {
-            Kind::Bytea => match kind.read_operand(&raw.value, "bytea") {
-                Reading::Value(Value::Text(digits)) => digits,
+        let mut operand = Cow::Borrowed(raw.value.as_str());
+        if kind == Kind::Bytea {
+            match kind.read_operand(&raw.value, "bytea") {
+                Reading::Value(Value::Text(digits)) => operand = digits,
                 Reading::Value(_) | Reading::Invalid(_) | Reading::Unknown => return Ok(Test::Ask),
-            },
-            _ => raw.value.as_str().into(),
-        };
+            }
+        }
         let refused =
             || FilterError::new("22025", "LIKE pattern must not end with escape character");
         return LikePattern::new(&operand).map(Test::Like).ok_or_else(refused);
@@ -431,10 +431,12 @@ fn refuse_missing_operator(
     column: &Column,
     table: &Table,
 ) -> Result<(), FilterError> {
-    let sql = match operator {
-        Operator::In | Operator::IsDistinct => "=",
-        Operator::Neq => "<>",
-        _ => operator.sql(),
+    let sql = if matches!(operator, Operator::In | Operator::IsDistinct) {
+        "="
+    } else if operator == Operator::Neq {
+        "<>"
+    } else {
+        operator.sql()
     };
     if let (TypeKind::Array { element }, Operator::In) = (&column.base_type.kind, operator) {
         let array = type_name::display(&column.base_type, table);

@@ -4,6 +4,7 @@
 //! a column to be equal to a value, or to one of several, is found by that value; the rest of its
 //! filter is decided when it is found. The other groups of the table are decided one by one.
 
+mod list;
 mod postings;
 mod table;
 

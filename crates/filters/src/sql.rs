@@ -21,30 +21,20 @@ pub(crate) fn condition(condition: &Condition, table: &Table) -> String {
     let kind = Kind::of(base_type);
     let column = quoted(&condition.column);
     let not = if condition.is_negated { "NOT " } else { "" };
-    match condition.operator {
-        // The operand of IS is a keyword, checked to be one of four.
-        Operator::Is => format!("({column} IS {not}{})", condition.value.to_uppercase()),
-        Operator::IsDistinct => {
-            let (left, right) = operands(&column, &condition.value, data_type, kind);
-            let not = if condition.is_negated { "NOT " } else { "" };
-            format!("({left} IS {not}DISTINCT FROM {right})")
-        }
-        operator => {
-            let comparison = comparison(&column, operator, condition, data_type, kind);
-            format!("{not}({comparison})")
-        }
+    if condition.operator == Operator::Is {
+        // The operand is a keyword, checked to be one of four.
+        return format!("({column} IS {not}{})", condition.value.to_uppercase());
     }
+    if condition.operator == Operator::IsDistinct {
+        let (left, right) = operands(&column, &condition.value, data_type, kind);
+        return format!("({left} IS {not}DISTINCT FROM {right})");
+    }
+    format!("{not}({})", comparison(&column, condition, data_type, kind))
 }
 
-fn comparison(
-    column: &str,
-    operator: Operator,
-    condition: &Condition,
-    data_type: &PgType,
-    kind: Kind,
-) -> String {
-    let value = &condition.value;
-    if operator == Operator::In {
+fn comparison(column: &str, condition: &Condition, data_type: &PgType, kind: Kind) -> String {
+    let Condition { operator, value, .. } = condition;
+    if *operator == Operator::In {
         if kind == Kind::Bytea {
             return bytes_in(column, value, data_type);
         }
@@ -103,10 +93,8 @@ pub(crate) fn verification(condition: &Condition) -> Verification {
     let operand = literal(&condition.value);
     let data_type = type_sql(&condition.data_type);
     let is_domain = matches!(condition.data_type.kind, TypeKind::Domain { .. });
-    let mut message_prefix = "";
     let sql = match condition.operator {
         Operator::Match | Operator::Imatch => {
-            message_prefix = "invalid regular expression for match filter: ";
             format!("(''::{TEXT} {} {operand}::{TEXT}) IS NULL", condition.operator.sql())
         }
         Operator::Like | Operator::Ilike => format!("({operand}::{data_type}) IS NULL"),
@@ -114,16 +102,24 @@ pub(crate) fn verification(condition: &Condition) -> Verification {
         Operator::In => {
             format!("(({operand}::{data_type}[])[1] = ANY ({operand}::{data_type}[])) IS NULL")
         }
-        Operator::IsDistinct => {
-            format!("({operand}::{data_type} IS DISTINCT FROM {operand}::{data_type}) IS NULL")
-        }
-        _ if is_domain && condition.kind != Kind::Other => {
-            format!("({operand}::{data_type}) IS NULL")
-        }
-        operator => {
-            let operator = operator.sql();
-            format!("({operand}::{data_type} {operator} {operand}::{data_type}) IS NULL")
+        Operator::Eq
+        | Operator::Neq
+        | Operator::Lt
+        | Operator::Lte
+        | Operator::Gt
+        | Operator::Gte
+        | Operator::IsDistinct => {
+            // The operator exists; only the domain's constraints are in question.
+            if is_domain && condition.kind != Kind::Other {
+                format!("({operand}::{data_type}) IS NULL")
+            } else {
+                let operator = condition.operator.sql();
+                format!("({operand}::{data_type} {operator} {operand}::{data_type}) IS NULL")
+            }
         }
     };
+    let is_expression = matches!(condition.operator, Operator::Match | Operator::Imatch);
+    let message_prefix =
+        if is_expression { "invalid regular expression for match filter: " } else { "" };
     Verification { sql, column: condition.column.clone(), message_prefix }
 }

@@ -216,12 +216,9 @@ impl Kind {
     }
 
     fn has_integer(self, value: i64) -> bool {
-        match self {
-            Self::Int2 => i16::try_from(value).is_ok(),
-            Self::Int4 => i32::try_from(value).is_ok(),
-            Self::Oid => u32::try_from(value).is_ok(),
-            _ => true,
-        }
+        (self != Self::Int2 || i16::try_from(value).is_ok())
+            && (self != Self::Int4 || i32::try_from(value).is_ok())
+            && (self != Self::Oid || u32::try_from(value).is_ok())
     }
 
     /// Whether two values are equal; `None` when only PostgreSQL can tell.
@@ -272,11 +269,9 @@ impl Kind {
                 }
             }
             (Value::Text(left), Value::Text(right)) => {
-                let by_bytes = match self {
-                    Self::Bits | Self::Bytea => true,
-                    Self::Text | Self::Name | Self::Bpchar => collation == Collation::Bytes,
-                    _ => false,
-                };
+                let is_plain = matches!(self, Self::Text | Self::Name | Self::Bpchar);
+                let by_bytes = matches!(self, Self::Bits | Self::Bytea)
+                    || (is_plain && collation == Collation::Bytes);
                 if !by_bytes {
                     return None;
                 }
@@ -313,10 +308,7 @@ impl Kind {
 impl Value<'_> {
     /// The same value, borrowing its text.
     pub(crate) fn borrowed(&self) -> Value<'_> {
-        match self {
-            Value::Text(text) => Value::Text(Cow::Borrowed(text)),
-            other => other.clone(),
-        }
+        if let Value::Text(text) = self { Value::Text(Cow::Borrowed(text)) } else { self.clone() }
     }
 
     /// The value without a borrow.

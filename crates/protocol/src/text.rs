@@ -178,7 +178,7 @@ mod tests {
         let (join_ref, topic) = (Reference::text("1"), Topic::new("realtime:room:7"));
         check_encode(
             &ServerMessage::System {
-                join_ref: join_ref.clone(),
+                join_ref,
                 topic: topic.clone(),
                 extension: Extension::PostgresChanges,
                 status: Status::Ok,
@@ -203,12 +203,12 @@ mod tests {
     fn a_channel_that_ends_is_named_by_both_refs() {
         let (join_ref, topic) = (Reference::text("1"), Topic::new("realtime:r"));
         check_encode(
-            &ServerMessage::Close { join_ref: join_ref.clone(), topic: topic.clone() },
+            &ServerMessage::Close { join_ref, topic: topic.clone() },
             r#"{"event":"phx_close","payload":{},"ref":"1","topic":"realtime:r"}"#,
             r#"["1","1","realtime:r","phx_close",{}]"#,
         );
         check_encode(
-            &ServerMessage::Error { join_ref: Reference::Null, topic: topic.clone() },
+            &ServerMessage::Error { join_ref: Reference::Null, topic },
             r#"{"event":"phx_error","payload":{},"ref":null,"topic":"realtime:r"}"#,
             r#"[null,null,"realtime:r","phx_error",{}]"#,
         );

@@ -1,1 +1,218 @@
 //! Builds everything from the configuration and runs it.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    auth::TokenVerifier,
+    authz::Authorizer,
+    catalogue::keeper::CatalogueKeeper,
+    config::Config,
+    http::{self, Health, HttpState},
+    outbox::OutboxLimits,
+    router::{Router, RouterParts},
+    source::Source,
+    telemetry::Metrics,
+    transport::{TransportParts, websocket},
+};
+
+/// A running server.
+#[derive(Debug)]
+pub struct App {
+    address: SocketAddr,
+    config: Config,
+    health: Arc<Health>,
+    connections: TaskTracker,
+    tasks: Vec<JoinHandle<()>>,
+    shutdown: CancellationToken,
+}
+
+impl App {
+    /// Starts everything that belongs to one database. The stream may come up later; see
+    /// [`Self::ready`].
+    ///
+    /// # Errors
+    /// When the port cannot be listened on.
+    pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let health = Arc::new(Health::new());
+        let listener = listen(&config).await?;
+        let address = listener.local_addr().context("read the address that is listened on")?;
+
+        let catalogue = Arc::new(CatalogueKeeper::new(
+            config.database.clone(),
+            publication(&config),
+            config.authorization.catalogue_max_age,
+            Arc::clone(&health),
+            Arc::clone(&metrics),
+        ));
+        let authorizer = Arc::new(Authorizer::new(
+            config.database.clone(),
+            config.authorization.connections,
+            config.authorization.statement_timeout,
+            Arc::clone(&metrics),
+        ));
+        let (router, router_handle) = Router::new(RouterParts {
+            catalogue: Arc::clone(&catalogue),
+            authorizer: Arc::clone(&authorizer),
+            metrics: Arc::clone(&metrics),
+            deletes_unverifiable: config.replication.deletes_unverifiable,
+            max_record_bytes: config.replication.max_record_bytes,
+        });
+        let source = Source {
+            connect: config.database.clone(),
+            options: config.replication.options.clone(),
+            router: router_handle.clone(),
+            catalogue: Arc::clone(&catalogue),
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+        };
+        let connections = TaskTracker::new();
+        let transport = Arc::new(TransportParts {
+            verifier: TokenVerifier::new(&config.jwt),
+            limits: Arc::new(config.limits.of_connection()),
+            router: router_handle,
+            catalogue,
+            authorizer,
+            metrics: Arc::clone(&metrics),
+            outbox_limits: OutboxLimits {
+                frames: config.limits.outbound_queue_frames,
+                bytes: config.limits.outbound_queue_bytes,
+            },
+            frame_bytes_max: config.limits.frame_bytes,
+            connections_max: config.limits.connections,
+            started: Instant::now(),
+            shutdown: shutdown.clone(),
+            connections: connections.clone(),
+            last_connection: AtomicU64::new(0),
+        });
+        let state = Arc::new(HttpState {
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+            metrics_secret: config.http.metrics_secret.clone(),
+        });
+        let routes = http::routes(state).merge(websocket::routes(transport));
+
+        // The router outlives the source, so that the last rows are delivered and confirmed.
+        let router_shutdown = CancellationToken::new();
+        let keeping = Arc::clone(&metrics);
+        let upkeep_shutdown = shutdown.clone();
+        let tasks = vec![
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = keeping.keep() => {}
+                    () = upkeep_shutdown.cancelled() => {}
+                }
+            }),
+            tokio::spawn(router.run(router_shutdown.clone())),
+            tokio::spawn({
+                let shutdown = shutdown.clone();
+                async move {
+                    source.run(shutdown).await;
+                    router_shutdown.cancel();
+                }
+            }),
+            tokio::spawn({
+                let shutdown = shutdown.clone();
+                async move {
+                    let serving = axum::serve(listener, routes)
+                        .with_graceful_shutdown(shutdown.cancelled_owned());
+                    if let Err(error) = serving.await {
+                        tracing::error!(%error, "failed to serve HTTP");
+                    }
+                }
+            }),
+        ];
+        tracing::info!(%address, "listening");
+        Ok(Self { address, config, health, connections, tasks, shutdown })
+    }
+
+    /// The address that is listened on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until the stream is up.
+    pub async fn ready(&self) {
+        self.health.ready().await;
+    }
+
+    /// Waits until the server was told to stop and has stopped; past the time-out what is left is
+    /// dropped.
+    ///
+    /// # Errors
+    /// When a part of the server panicked.
+    pub async fn finish(self) -> anyhow::Result<()> {
+        self.shutdown.cancelled().await;
+        tracing::info!("stopping");
+        self.connections.close();
+        let stopping = async {
+            self.connections.wait().await;
+            for task in self.tasks {
+                task.await.context("stop in order")?;
+            }
+            anyhow::Ok(())
+        };
+        match timeout(self.config.shutdown_timeout, stopping).await {
+            Ok(stopped) => stopped,
+            Err(_) => {
+                tracing::warn!("not everything stopped in time; the rest is dropped");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// `walcast serve`: runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// As [`App::start`] and [`App::finish`].
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone())?;
+    App::start(config, shutdown).await?.finish().await
+}
+
+/// Cancels `shutdown` on SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the signals cannot be listened for.
+pub fn stop_on_signal(shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = shutdown.cancelled() => {}
+        }
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let (host, port) = (config.http.host.as_str(), config.http.port);
+    TcpListener::bind((host, port)).await.with_context(|| {
+        format!(
+            "listen on {host}:{port}: choose another port with --port, or stop what listens there"
+        )
+    })
+}
+
+fn publication(config: &Config) -> String {
+    config.replication.options.publications.first().cloned().unwrap_or_default()
+}

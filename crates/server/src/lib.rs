@@ -25,5 +25,6 @@ pub mod migrate;
 pub mod outbox;
 pub mod router;
 pub mod source;
+pub mod subscribe;
 pub mod telemetry;
 pub mod transport;

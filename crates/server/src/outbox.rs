@@ -1,1 +1,185 @@
 //! The bounded queue of one connection.
+//!
+//! Whoever delivers never waits: a queue that is full closes its connection, with a reason, and
+//! nobody else notices (law 3).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use tokio::sync::{mpsc, mpsc::error::TrySendError};
+use tokio_util::sync::CancellationToken;
+use walcast_channels::{ChannelId, Input};
+use walcast_protocol::Frame;
+
+/// Something for a connection, in the order it must come out.
+#[derive(Debug)]
+pub enum Delivery {
+    /// A change for a channel; dropped if the channel is closed by then.
+    Change {
+        /// The channel.
+        channel: ChannelId,
+        /// The encoded message.
+        frame: Frame,
+        /// When the change was committed, in µs since 1970.
+        committed_us: i64,
+    },
+    /// An answer for the session, which must not overtake the changes before it.
+    Answer(Box<Input>),
+}
+
+/// The bounds of a queue.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboxLimits {
+    /// Deliveries that may wait.
+    pub frames: usize,
+    /// Bytes that may wait.
+    pub bytes: usize,
+}
+
+/// The sending side; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    shared: Arc<Shared>,
+    sender: mpsc::Sender<Delivery>,
+}
+
+/// The receiving side.
+#[derive(Debug)]
+pub struct Inbox {
+    shared: Arc<Shared>,
+    receiver: mpsc::Receiver<Delivery>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: OutboxLimits,
+    waiting_bytes: AtomicUsize,
+    has_overflowed: AtomicBool,
+    overflow: CancellationToken,
+}
+
+/// Makes the queue of one connection.
+#[must_use]
+pub fn queue(limits: OutboxLimits) -> (Outbox, Inbox) {
+    let (sender, receiver) = mpsc::channel(limits.frames.max(1));
+    let shared = Arc::new(Shared {
+        limits,
+        waiting_bytes: AtomicUsize::new(0),
+        has_overflowed: AtomicBool::new(false),
+        overflow: CancellationToken::new(),
+    });
+    (Outbox { shared: Arc::clone(&shared), sender }, Inbox { shared, receiver })
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sent {
+    /// It waits its turn.
+    Queued,
+    /// The queue is full with it: the connection is being closed. Told once.
+    Overflowed,
+    /// The connection is gone or on its way out.
+    Gone,
+}
+
+impl Outbox {
+    /// Queues a delivery, never waiting.
+    pub fn send(&self, delivery: Delivery) -> Sent {
+        if self.shared.has_overflowed.load(Ordering::Relaxed) {
+            return Sent::Gone;
+        }
+        let bytes = bytes_of(&delivery);
+        let waiting = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if waiting > self.shared.limits.bytes {
+            return self.overflow();
+        }
+        match self.sender.try_send(delivery) {
+            Ok(()) => Sent::Queued,
+            Err(TrySendError::Full(_)) => self.overflow(),
+            Err(TrySendError::Closed(_)) => Sent::Gone,
+        }
+    }
+
+    fn overflow(&self) -> Sent {
+        if self.shared.has_overflowed.swap(true, Ordering::Relaxed) {
+            return Sent::Gone;
+        }
+        self.shared.overflow.cancel();
+        Sent::Overflowed
+    }
+}
+
+impl Inbox {
+    /// Waits for deliveries and takes at most `n_max`; zero when every sender is gone. Cancel-safe.
+    pub async fn receive(&mut self, into: &mut Vec<Delivery>, n_max: usize) -> usize {
+        let before = into.len();
+        let n_received = self.receiver.recv_many(into, n_max).await;
+        let bytes = into.iter().skip(before).map(bytes_of).sum();
+        self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        n_received
+    }
+
+    /// Ends when the queue has overflowed.
+    #[must_use]
+    pub fn overflow(&self) -> CancellationToken {
+        self.shared.overflow.clone()
+    }
+}
+
+fn bytes_of(delivery: &Delivery) -> usize {
+    match delivery {
+        Delivery::Change { frame, .. } => frame.bytes().len(),
+        Delivery::Answer(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(n_bytes: usize) -> Delivery {
+        Delivery::Change {
+            channel: ChannelId(1),
+            frame: Frame::Text("x".repeat(n_bytes).into()),
+            committed_us: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn deliveries_come_out_in_order() {
+        let (outbox, mut inbox) = queue(OutboxLimits { frames: 8, bytes: 100 });
+        for n_bytes in 1..=3 {
+            assert_eq!(outbox.send(change(n_bytes)), Sent::Queued);
+        }
+        let mut received = Vec::new();
+        assert_eq!(inbox.receive(&mut received, 2).await, 2);
+        assert_eq!(inbox.receive(&mut received, 2).await, 1);
+        assert_eq!(received.iter().map(bytes_of).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn too_many_frames_overflow_once() {
+        let (outbox, inbox) = queue(OutboxLimits { frames: 2, bytes: 100 });
+        let sent: Vec<_> = (0..4).map(|_| outbox.send(change(1))).collect();
+        assert_eq!(sent, [Sent::Queued, Sent::Queued, Sent::Overflowed, Sent::Gone]);
+        assert!(inbox.overflow().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn bytes_that_were_taken_no_longer_count() {
+        let (outbox, mut inbox) = queue(OutboxLimits { frames: 8, bytes: 100 });
+        assert_eq!(outbox.send(change(60)), Sent::Queued);
+        inbox.receive(&mut Vec::new(), 8).await;
+        assert_eq!(outbox.send(change(60)), Sent::Queued);
+        assert_eq!(outbox.send(change(60)), Sent::Overflowed);
+    }
+
+    #[test]
+    fn a_closed_connection_is_no_overflow() {
+        let (outbox, inbox) = queue(OutboxLimits { frames: 8, bytes: 100 });
+        drop(inbox);
+        assert_eq!(outbox.send(change(1)), Sent::Gone);
+    }
+}

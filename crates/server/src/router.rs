@@ -1,1 +1,279 @@
 //! The task that owns the subscriptions: row events in, deliveries out.
+//!
+//! ```text
+//! batch of row events
+//!   │  catalogue     young enough, or read again
+//!   │  plan          MatchIndex → candidates; per audience Allow | Deny | a question
+//!   │  authz         all questions of the batch at once
+//!   │  deliver       in commit order: encode once, one message per channel and select list
+//!   ▼
+//! outboxes           never waits; a full one closes its connection
+//! ```
+//!
+//! A row that waits for PostgreSQL's verdict is not overtaken, because the batch it is in is
+//! delivered before the next one is looked at. Waiting for PostgreSQL may slow the WAL reader,
+//! waiting for a client may not.
+
+mod deliver;
+mod layout;
+mod plan;
+mod questions;
+mod subscriptions;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use walcast_change::Lsn;
+use walcast_channels::{ChannelId, Input};
+use walcast_replicator::{Continuity, StreamItem};
+
+pub use self::subscriptions::{ChannelHandle, ConnectionId, PreparedBinding};
+use self::{deliver::Deliverer, layout::Layouts, plan::Planner, subscriptions::Subscriptions};
+use crate::{
+    authz::Authorizer,
+    catalogue::{Catalogue, keeper::CatalogueKeeper},
+    config::DeletesUnverifiable,
+    outbox::{Delivery, Sent},
+    telemetry::Metrics,
+};
+
+/// Commands that may wait; whoever subscribes waits for room.
+const COMMANDS_MAX: usize = 1_024;
+
+/// Batches that may wait; the source waits for room.
+const FEEDS_MAX: usize = 2;
+
+/// Between attempts to read the catalogue while PostgreSQL cannot be reached.
+const CATALOGUE_PAUSE: Duration = Duration::from_millis(250);
+
+/// What the source tells the router.
+#[derive(Debug)]
+pub enum Feed {
+    /// What the stream said, in its order.
+    Items(Vec<StreamItem>),
+    /// A stream started; changes before it may have been missed.
+    Started(Continuity),
+}
+
+/// What connections ask of the router.
+#[derive(Debug)]
+pub enum Command {
+    /// Makes the subscriptions of a channel live, replacing those it had; answered through the
+    /// channel's outbox with [`Input::Subscribed`].
+    Subscribe {
+        /// The channel.
+        channel: Arc<ChannelHandle>,
+        /// Which attempt of the session this is.
+        attempt: u32,
+        /// What it wants.
+        bindings: Vec<PreparedBinding>,
+    },
+    /// Forgets a channel's subscriptions.
+    Unsubscribe {
+        /// The connection.
+        connection: ConnectionId,
+        /// The channel.
+        channel: ChannelId,
+    },
+}
+
+/// What the router is made from.
+#[derive(Debug)]
+pub struct RouterParts {
+    /// Gives catalogue snapshots.
+    pub catalogue: Arc<CatalogueKeeper>,
+    /// Asks PostgreSQL.
+    pub authorizer: Arc<Authorizer>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// What becomes of deletes that cannot be authorised.
+    pub deletes_unverifiable: DeletesUnverifiable,
+    /// The size from which on a change is delivered without its long values, in bytes.
+    pub max_record_bytes: usize,
+}
+
+/// The ends that others hold.
+#[derive(Clone, Debug)]
+pub struct RouterHandle {
+    /// For connections.
+    pub commands: mpsc::Sender<Command>,
+    /// For the source.
+    pub feeds: mpsc::Sender<Feed>,
+    /// Up to where everything was delivered: the end of a commit.
+    pub delivered: watch::Receiver<Lsn>,
+}
+
+/// The router.
+#[derive(Debug)]
+pub struct Router {
+    parts: RouterParts,
+    commands: mpsc::Receiver<Command>,
+    feeds: mpsc::Receiver<Feed>,
+    delivered: watch::Sender<Lsn>,
+    subscriptions: Subscriptions,
+    layouts: Layouts,
+    generation: u64,
+}
+
+impl Router {
+    /// A router without subscriptions.
+    #[must_use]
+    pub fn new(parts: RouterParts) -> (Self, RouterHandle) {
+        let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let (feed_sender, feeds) = mpsc::channel(FEEDS_MAX);
+        let (delivered, delivered_receiver) = watch::channel(Lsn::ZERO);
+        let router = Self {
+            parts,
+            commands,
+            feeds,
+            delivered,
+            subscriptions: Subscriptions::default(),
+            layouts: Layouts::default(),
+            generation: 0,
+        };
+        let handle = RouterHandle {
+            commands: command_sender,
+            feeds: feed_sender,
+            delivered: delivered_receiver,
+        };
+        (router, handle)
+    }
+
+    /// Runs until the source is gone or `shutdown` is cancelled.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut commands = Vec::new();
+        loop {
+            tokio::select! {
+                // Commands first: a subscription that waits is live before the rows behind it.
+                biased;
+                () = shutdown.cancelled() => return,
+                n_commands = self.commands.recv_many(&mut commands, COMMANDS_MAX) => {
+                    if n_commands == 0 {
+                        return;
+                    }
+                    for command in commands.drain(..) {
+                        self.obey(command);
+                    }
+                }
+                feed = self.feeds.recv() => match feed {
+                    Some(Feed::Items(items)) => {
+                        tokio::select! {
+                            () = self.route(items) => {}
+                            () = shutdown.cancelled() => return,
+                        }
+                    }
+                    Some(Feed::Started(continuity)) => self.announce(&continuity),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Subscribe { channel, attempt, bindings } => {
+                self.subscriptions.subscribe(&channel, bindings);
+                let result = Ok(());
+                let answer = Input::Subscribed { channel: channel.id, attempt, result };
+                self.count_sent(channel.outbox.send(Delivery::Answer(Box::new(answer))));
+            }
+            Command::Unsubscribe { connection, channel } => {
+                self.subscriptions.unsubscribe(connection, channel);
+            }
+        }
+        let n_subscriptions = u32::try_from(self.subscriptions.len()).unwrap_or(u32::MAX);
+        self.parts.metrics.subscriptions.set(n_subscriptions);
+    }
+
+    /// After a break in continuity every channel is told anew that it is subscribed, as the
+    /// reference does after its own gaps: what was committed in between may be missing.
+    fn announce(&mut self, continuity: &Continuity) {
+        if !matches!(continuity, Continuity::Broken(_)) {
+            return;
+        }
+        for channel in self.subscriptions.channels() {
+            let lost = Input::SubscriptionLost { channel: channel.id };
+            self.count_sent(channel.outbox.send(Delivery::Answer(Box::new(lost))));
+        }
+    }
+
+    async fn route(&mut self, items: Vec<StreamItem>) {
+        let end = items.iter().rev().find_map(|item| match item {
+            StreamItem::Commit { end, .. } => Some(*end),
+            StreamItem::Relation(_)
+            | StreamItem::Row(_)
+            | StreamItem::Message(_)
+            | StreamItem::Keepalive { .. } => None,
+        });
+        let catalogue = self.catalogue_for(&items).await;
+        if catalogue.generation != self.generation {
+            self.generation = catalogue.generation;
+            self.subscriptions.follow(&catalogue);
+        }
+        let mut planner = Planner::new(
+            &self.subscriptions,
+            &mut self.layouts,
+            &catalogue,
+            self.parts.deletes_unverifiable,
+        );
+        for item in items {
+            if let StreamItem::Row(event) = item {
+                self.parts.metrics.events_in.increment(1);
+                planner.plan(event);
+            }
+        }
+        let (plans, questions) = planner.finish();
+        let answers = questions.ask(&self.parts.authorizer, &self.parts.metrics).await;
+        let mut deliverer = Deliverer::new(
+            &self.subscriptions,
+            &self.layouts,
+            &self.parts.metrics,
+            self.parts.max_record_bytes,
+        );
+        for plan in &plans {
+            deliverer.deliver(plan, &answers);
+        }
+        drop(plans);
+        self.layouts.forget_replaced();
+        if let Some(end) = end {
+            self.delivered.send_replace(end);
+        }
+    }
+
+    /// A snapshot young enough to judge these items with; waits while PostgreSQL cannot be reached,
+    /// since nothing may be judged by what might no longer hold.
+    async fn catalogue_for(&self, items: &[StreamItem]) -> Arc<Catalogue> {
+        let has_rows = items.iter().any(|item| matches!(item, StreamItem::Row(_)));
+        if !has_rows || self.subscriptions.len() == 0 {
+            return self.parts.catalogue.current();
+        }
+        let is_redescribed = items.iter().any(|item| match item {
+            StreamItem::Relation(relation) => !self.layouts.knows(relation),
+            StreamItem::Row(_)
+            | StreamItem::Commit { .. }
+            | StreamItem::Message(_)
+            | StreamItem::Keepalive { .. } => false,
+        });
+        loop {
+            let read = if is_redescribed {
+                self.parts.catalogue.refreshed().await
+            } else {
+                self.parts.catalogue.fresh().await
+            };
+            match read {
+                Ok(catalogue) => return catalogue,
+                Err(error) => {
+                    tracing::warn!("failed to read the catalogue, will try again: {error:#}");
+                    tokio::time::sleep(CATALOGUE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn count_sent(&self, sent: Sent) {
+        if sent == Sent::Overflowed {
+            self.parts.metrics.queue_overflows.increment(1);
+        }
+    }
+}

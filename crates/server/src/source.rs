@@ -1,1 +1,331 @@
 //! Keeps the slot streaming: connect, run, back off, resume.
+//!
+//! ```text
+//!            ┌────────── back-off ◄───────────┐
+//!            ▼                                │
+//! start ── stream ── items ──► router         │ lost, restarted, terminated
+//!   │        ▲                   │            │
+//!   │        └── delivered ◄─────┘  acknowledged only then
+//!   ├─ slot active elsewhere  → standby, ask again
+//!   └─ publication missing    → wait for it
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use walcast_change::Lsn;
+use walcast_replicator::{
+    Backoff, ConnectOptions, Continuity, ReplicationError, ReplicationOptions, ReplicationStream,
+    Resume, Started, StreamItem,
+};
+
+use crate::{
+    catalogue::keeper::CatalogueKeeper,
+    http::{Condition, Health},
+    router::{Feed, RouterHandle},
+    telemetry::Metrics,
+};
+
+/// Items taken from the stream at a time: enough to keep the questions of many rows in one round
+/// trip, few enough that memory stays small.
+const BATCH_ITEMS_MAX: usize = 512;
+
+/// Between looks at a slot that another process reads, or at a publication that is missing.
+const STANDBY_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often the stream's feedback is looked after while the router is busy.
+const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the end waits for rows that are being delivered.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The keeper of the slot.
+#[derive(Debug)]
+pub struct Source {
+    /// How PostgreSQL is reached.
+    pub connect: ConnectOptions,
+    /// The slot and publications.
+    pub options: ReplicationOptions,
+    /// Where the rows go.
+    pub router: RouterHandle,
+    /// Read once after each start, so that health tells whether it can be.
+    pub catalogue: Arc<CatalogueKeeper>,
+    /// Told whether the stream is up.
+    pub health: Arc<Health>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why a stream ended without an error.
+enum Ended {
+    Shutdown,
+    RouterGone,
+}
+
+impl Source {
+    /// Runs until `shutdown`; then confirms what was delivered.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut resume: Option<Resume> = None;
+        let mut backoff = Backoff::default();
+        let mut said = None;
+        loop {
+            let attempt = self.stream(&mut resume, &mut backoff, &mut said, &shutdown);
+            let pause = match attempt.await {
+                Ok(Ended::Shutdown | Ended::RouterGone) => return,
+                Err(error) => {
+                    self.health.set_stream(condition(&error));
+                    self.options.recreate_slot = is_stuck_without_publication(&error, &resume);
+                    self.say_once(&error, &mut said);
+                    pause_after(&error, &mut backoff)
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = shutdown.cancelled() => return,
+            }
+        }
+    }
+
+    async fn stream(
+        &mut self,
+        resume: &mut Option<Resume>,
+        backoff: &mut Backoff,
+        said: &mut Option<String>,
+        shutdown: &CancellationToken,
+    ) -> Result<Ended, ReplicationError> {
+        let starting = ReplicationStream::start(&self.connect, &self.options, resume.as_ref());
+        let (mut stream, started) = tokio::select! {
+            started = starting => started?,
+            () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+        };
+        self.options.recreate_slot = false;
+        *said = None;
+        self.welcome(&started);
+        if self.router.feeds.send(Feed::Started(started.continuity)).await.is_err() {
+            return Ok(Ended::RouterGone);
+        }
+        self.health.set_stream(Condition::Up);
+        self.check_database().await;
+        let outcome = self.pump(&mut stream, backoff, shutdown).await;
+        *resume = Some(stream.resume());
+        match outcome {
+            Ok(Ended::Shutdown) => {
+                self.confirm(stream).await;
+                Ok(Ended::Shutdown)
+            }
+            other => other,
+        }
+    }
+
+    /// Moves items from the stream to the router, never without feedback in the meantime.
+    async fn pump(
+        &mut self,
+        stream: &mut ReplicationStream,
+        backoff: &mut Backoff,
+        shutdown: &CancellationToken,
+    ) -> Result<Ended, ReplicationError> {
+        let mut delivered = self.router.delivered.clone();
+        let mut feedback = interval(FEEDBACK_INTERVAL);
+        let mut items = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+                Ok(()) = delivered.changed() => acknowledge(stream, &mut delivered),
+                _ = feedback.tick() => {
+                    stream.feedback().await?;
+                    self.measure(stream);
+                    if self.health.database() != Condition::Up {
+                        self.check_database().await;
+                    }
+                }
+                read = stream.next_batch(BATCH_ITEMS_MAX, &mut items) => {
+                    if is_worth_sending(&items) {
+                        // Also what arrived before an error: it will not be given out again.
+                        let feed = Feed::Items(std::mem::take(&mut items));
+                        let ended = self.hand_over(stream, feed, &mut delivered, shutdown).await?;
+                        if let Some(ended) = ended {
+                            return Ok(ended);
+                        }
+                    }
+                    items.clear();
+                    read?;
+                    backoff.reset();
+                }
+            }
+        }
+    }
+
+    /// Waits for room at the router, looking after feedback meanwhile.
+    async fn hand_over(
+        &self,
+        stream: &mut ReplicationStream,
+        feed: Feed,
+        delivered: &mut watch::Receiver<Lsn>,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Ended>, ReplicationError> {
+        let mut feedback = interval(FEEDBACK_INTERVAL);
+        loop {
+            tokio::select! {
+                biased;
+                permit = self.router.feeds.reserve() => {
+                    let Ok(permit) = permit else { return Ok(Some(Ended::RouterGone)) };
+                    permit.send(feed);
+                    return Ok(None);
+                }
+                () = shutdown.cancelled() => return Ok(Some(Ended::Shutdown)),
+                Ok(()) = delivered.changed() => acknowledge(stream, delivered),
+                _ = feedback.tick() => stream.feedback().await?,
+            }
+        }
+    }
+
+    /// At the end: waits a moment for what the router still delivers, then confirms the position.
+    async fn confirm(&self, mut stream: ReplicationStream) {
+        let mut delivered = self.router.delivered.clone();
+        let until = Instant::now() + DRAIN_TIMEOUT;
+        while self.router.feeds.capacity() < self.router.feeds.max_capacity() {
+            if timeout(until - Instant::now(), delivered.changed()).await.is_err() {
+                break;
+            }
+        }
+        acknowledge(&mut stream, &mut delivered);
+        match stream.finish().await {
+            Ok(lsn) => tracing::info!(%lsn, "the slot's position is confirmed"),
+            Err(error) => {
+                tracing::warn!("failed to confirm the slot's position: {}", chain(&error))
+            }
+        }
+    }
+
+    fn welcome(&self, started: &Started) {
+        let slot = self.options.slot.as_str();
+        match &started.continuity {
+            Continuity::Broken(why) => {
+                self.metrics.slots_recreated.increment(1);
+                tracing::warn!(slot, "continuity is broken, changes may be missing: {why}");
+            }
+            Continuity::FirstStart | Continuity::Unbroken => {
+                tracing::info!(slot, start = ?started.slot, "streaming");
+            }
+        }
+        if started.publication_tables == 0 {
+            let publications = self.options.publications.join(", ");
+            tracing::warn!(
+                "the publication {publications} publishes no table: nothing will be delivered \
+                 until one is added with: alter publication … add table …"
+            );
+        }
+    }
+
+    async fn check_database(&self) {
+        if let Err(error) = self.catalogue.refreshed().await {
+            tracing::warn!("failed to read the catalogue: {error:#}");
+        }
+    }
+
+    fn measure(&self, stream: &ReplicationStream) {
+        let progress = stream.progress();
+        let lag = progress.received().bytes_since(progress.acknowledged());
+        self.metrics.slot_lag_bytes.set(f64_from(lag));
+    }
+
+    fn say_once(&self, error: &ReplicationError, said: &mut Option<String>) {
+        let text = chain(error);
+        if said.as_ref() == Some(&text) {
+            return;
+        }
+        match error {
+            ReplicationError::SlotActive { .. } => {
+                tracing::info!("standing by: {text}");
+            }
+            ReplicationError::PublicationMissing { .. } => {
+                tracing::warn!("waiting for the publication: {text}");
+            }
+            ReplicationError::Transient(_)
+            | ReplicationError::Definite(_)
+            | ReplicationError::Decode(_)
+            | ReplicationError::Wire(_) => {
+                self.metrics.reconnects.increment(1);
+                tracing::error!("the stream is down, will try again: {text}");
+            }
+        }
+        *said = Some(text);
+    }
+}
+
+fn acknowledge(stream: &mut ReplicationStream, delivered: &mut watch::Receiver<Lsn>) {
+    let end = *delivered.borrow_and_update();
+    if end > Lsn::ZERO {
+        stream.handed_over(end);
+    }
+}
+
+/// Keepalives alone are the stream's own business; everything else must pass the router, commits
+/// without rows included, since their end is what gets acknowledged.
+fn is_worth_sending(items: &[StreamItem]) -> bool {
+    items.iter().any(|item| !matches!(item, StreamItem::Keepalive { .. }))
+}
+
+/// A publication that is missing for a running stream leaves its slot stuck at a time without it.
+fn is_stuck_without_publication(error: &ReplicationError, resume: &Option<Resume>) -> bool {
+    matches!(error, ReplicationError::PublicationMissing { .. }) && resume.is_some()
+}
+
+fn pause_after(error: &ReplicationError, backoff: &mut Backoff) -> Duration {
+    match error {
+        ReplicationError::SlotActive { .. } | ReplicationError::PublicationMissing { .. } => {
+            STANDBY_PAUSE
+        }
+        ReplicationError::Transient(_)
+        | ReplicationError::Definite(_)
+        | ReplicationError::Decode(_)
+        | ReplicationError::Wire(_) => backoff.next_delay(randomness()),
+    }
+}
+
+/// Spreads the reconnects of several servers; needs no quality.
+fn randomness() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(Instant::now())
+}
+
+/// What `/healthcheck` says; details that name addresses and roles go to the log only.
+fn condition(error: &ReplicationError) -> Condition {
+    match error {
+        ReplicationError::SlotActive { .. } => {
+            Condition::Standby { reason: "another process reads the replication slot".to_owned() }
+        }
+        ReplicationError::PublicationMissing { name } => {
+            Condition::Down { reason: format!("the publication \"{name}\" does not exist") }
+        }
+        ReplicationError::Transient(_)
+        | ReplicationError::Definite(_)
+        | ReplicationError::Decode(_)
+        | ReplicationError::Wire(_) => Condition::Down {
+            reason: "the replication stream cannot be read; see the log".to_owned(),
+        },
+    }
+}
+
+/// Exact up to 2^53, which is more than any log retains.
+#[expect(clippy::cast_precision_loss, reason = "a gauge takes floating point")]
+fn f64_from(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,1 +1,73 @@
 //! Drives one session over one socket.
+//!
+//! ```text
+//! socket ──► inbound ──► Session ──► outputs ─┬─► batch ──► writer ──► socket
+//!                          ▲                  ├─► verify the token, at once
+//! router ──► inbox ────────┴── answers        └─► subscribe, unsubscribe
+//!               └───── changes ───────────────────► batch
+//! ```
+//!
+//! The driver owns the session; the writer owns the sending half. While the writer waits for a
+//! client that does not read, the batch fills, then the driver takes no more from client or inbox,
+//! then the inbox overflows and the connection is closed. Nobody else waits.
+
+mod driver;
+pub mod websocket;
+mod writer;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use walcast_channels::Limits;
+
+use crate::{
+    auth::TokenVerifier,
+    authz::Authorizer,
+    catalogue::keeper::CatalogueKeeper,
+    outbox::OutboxLimits,
+    router::{ConnectionId, RouterHandle},
+    telemetry::Metrics,
+};
+
+/// What every connection needs.
+#[derive(Debug)]
+pub struct TransportParts {
+    /// Verifies tokens.
+    pub verifier: TokenVerifier,
+    /// The bounds of a session.
+    pub limits: Arc<Limits>,
+    /// The router.
+    pub router: RouterHandle,
+    /// Gives catalogue snapshots.
+    pub catalogue: Arc<CatalogueKeeper>,
+    /// Asks PostgreSQL.
+    pub authorizer: Arc<Authorizer>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The bounds of a connection's queue.
+    pub outbox_limits: OutboxLimits,
+    /// The largest frame a client may send, in bytes.
+    pub frame_bytes_max: usize,
+    /// Open sockets at a time.
+    pub connections_max: usize,
+    /// The start of time for sessions.
+    pub started: Instant,
+    /// Cancelled when the server stops.
+    pub shutdown: CancellationToken,
+    /// Knows the connections that are open.
+    pub connections: TaskTracker,
+    /// The last connection id given out.
+    pub last_connection: AtomicU64,
+}
+
+impl TransportParts {
+    fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}

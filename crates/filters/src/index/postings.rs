@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::list::List;
 use crate::value::Key;
 
 /// The number of a group in its table.
@@ -17,8 +18,8 @@ pub(super) struct Posting {
 /// Lists of groups by the value they ask for.
 #[derive(Debug, Default)]
 pub(super) struct Postings {
-    numbers: HashMap<u128, Vec<Posting>>,
-    texts: HashMap<Box<str>, Vec<Posting>>,
+    numbers: HashMap<u128, List<Posting>>,
+    texts: HashMap<Box<str>, List<Posting>>,
 }
 
 impl Postings {
@@ -27,24 +28,16 @@ impl Postings {
             Key::Number(number) => self.numbers.get(number),
             Key::Text(text) => self.texts.get(&**text),
         };
-        list.map_or(&[], Vec::as_slice)
+        list.map_or(&[], List::as_slice)
     }
 
     /// Adds a group under a key and says where in the key's list it is.
     pub(super) fn insert(&mut self, key: &Key<'_>, posting: Posting) -> u32 {
         let list = match key {
             Key::Number(number) => self.numbers.entry(*number).or_default(),
-            Key::Text(text) => {
-                if !self.texts.contains_key(&**text) {
-                    self.texts.insert((&**text).into(), Vec::with_capacity(1));
-                }
-                self.texts.entry((&**text).into()).or_default()
-            }
+            Key::Text(text) => self.texts.entry((&**text).into()).or_default(),
         };
-        // Most values are asked for by one group.
-        list.reserve_exact(usize::from(list.is_empty()));
-        list.push(posting);
-        u32::try_from(list.len() - 1).unwrap_or(u32::MAX)
+        list.push(posting)
     }
 
     /// Takes what is at a position of a key's list, and says what moved there instead.
@@ -53,12 +46,7 @@ impl Postings {
             Key::Number(number) => self.numbers.get_mut(number),
             Key::Text(text) => self.texts.get_mut(&**text),
         }?;
-        let position = usize::try_from(position).ok()?;
-        if position >= list.len() {
-            return None;
-        }
-        list.swap_remove(position);
-        let moved = list.get(position).copied();
+        let moved = list.swap_remove(position);
         if list.is_empty() {
             match key {
                 Key::Number(number) => self.numbers.remove(number),
@@ -70,7 +58,8 @@ impl Postings {
 
     /// Every group, once for each value it asks for.
     pub(super) fn groups(&self) -> impl Iterator<Item = Posting> + '_ {
-        self.numbers.values().chain(self.texts.values()).flatten().copied()
+        let lists = self.numbers.values().chain(self.texts.values());
+        lists.flat_map(List::as_slice).copied()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -6,6 +6,7 @@ use walcast_change::{Cell, Collation, EventKind, Row, Table, TypeId};
 
 use super::{
     EventSelection, Matches, SubscriptionId,
+    list::List,
     postings::{GroupNumber, Posting, Postings},
 };
 use crate::{
@@ -29,9 +30,9 @@ pub(super) struct TableIndex {
     /// One per column that groups are found by; few, so they are searched one by one.
     columns: Vec<ColumnIndex>,
     /// Groups without a filter: one per event selection at most.
-    open: Vec<Posting>,
+    open: List<Posting>,
     /// Groups that are decided one by one.
-    scanned: Vec<Posting>,
+    scanned: List<Posting>,
 }
 
 /// The subscriptions with one filter and one event selection.
@@ -39,7 +40,7 @@ pub(super) struct TableIndex {
 struct Group {
     events: EventSelection,
     filter: Arc<Filter>,
-    members: Vec<SubscriptionId>,
+    members: List<SubscriptionId>,
     found: Found,
     /// Its position in each list it is in: one per key, or one.
     positions: Box<[u32]>,
@@ -50,8 +51,12 @@ struct Group {
 enum Found {
     Always,
     ByScan,
-    /// By the keys of the filter's condition of that number.
-    ByCondition(u8),
+    /// By the keys of the filter's condition of that number. A key that is found makes that condition
+    /// true; if it is the only one, the group needs no more deciding.
+    ByCondition {
+        number: u8,
+        is_only: bool,
+    },
 }
 
 /// The groups that are found by one column of one type.
@@ -83,8 +88,7 @@ impl TableIndex {
         };
         let mut member = 0;
         if let Some(group) = self.group_mut(number) {
-            member = u32::try_from(group.members.len()).unwrap_or(u32::MAX);
-            group.members.push(id);
+            member = group.members.push(id);
         }
         Place { group: number, member }
     }
@@ -92,12 +96,7 @@ impl TableIndex {
     /// Removes the member at a place and says which member moved there.
     pub(super) fn remove(&mut self, place: Place) -> Option<SubscriptionId> {
         let group = self.group_mut(place.group)?;
-        let member = usize::try_from(place.member).ok()?;
-        if member >= group.members.len() {
-            return None;
-        }
-        group.members.swap_remove(member);
-        let moved = group.members.get(member).copied();
+        let moved = group.members.swap_remove(place.member);
         if group.members.is_empty() {
             self.remove_group(place.group);
         }
@@ -111,7 +110,7 @@ impl TableIndex {
         });
         let (found, positions) = self.list(number, &filter);
         self.by_filter.insert((events, Arc::clone(&filter)), number);
-        let members = Vec::with_capacity(1);
+        let members = List::default();
         if let Some(slot) = slot_mut(&mut self.groups, number) {
             *slot = Some(Group { events, filter, members, found, positions });
         }
@@ -121,10 +120,13 @@ impl TableIndex {
     /// Puts a group into the lists it is found by.
     fn list(&mut self, number: GroupNumber, filter: &Filter) -> (Found, Box<[u32]>) {
         if filter.is_empty() {
-            return (Found::Always, [push(&mut self.open, number)].into());
+            return (Found::Always, [self.open.push(Posting { group: number, place: 0 })].into());
         }
         let Some((condition_number, keys)) = self.shortest_lists(filter) else {
-            return (Found::ByScan, [push(&mut self.scanned, number)].into());
+            return (
+                Found::ByScan,
+                [self.scanned.push(Posting { group: number, place: 0 })].into(),
+            );
         };
         let mut positions = Vec::with_capacity(keys.len());
         if let Some(condition) = filter.checked().get(usize::from(condition_number)) {
@@ -133,7 +135,8 @@ impl TableIndex {
                 positions.push(index.postings.insert(key, Posting { group: number, place }));
             }
         }
-        (Found::ByCondition(condition_number), positions.into())
+        let is_only = filter.checked().len() == 1;
+        (Found::ByCondition { number: condition_number, is_only }, positions.into())
     }
 
     /// The condition whose values are asked for by the fewest groups so far: a column that nearly
@@ -174,15 +177,15 @@ impl TableIndex {
         let first = group.positions.first().copied().unwrap_or_default();
         match group.found {
             Found::Always => {
-                let moved = swap_remove(&mut self.open, first);
+                let moved = self.open.swap_remove(first);
                 self.note_move(moved, first);
             }
             Found::ByScan => {
-                let moved = swap_remove(&mut self.scanned, first);
+                let moved = self.scanned.swap_remove(first);
                 self.note_move(moved, first);
             }
-            Found::ByCondition(condition_number) => {
-                let Some(condition) = filter.checked().get(usize::from(condition_number)) else {
+            Found::ByCondition { number, .. } => {
+                let Some(condition) = filter.checked().get(usize::from(number)) else {
                     return;
                 };
                 let keys = condition.keys(KEY_COLLATION).unwrap_or_default();
@@ -206,7 +209,7 @@ impl TableIndex {
     }
 
     pub(super) fn matches(&self, table: &Table, row: &Row, kind: EventKind, out: &mut Matches) {
-        for posting in self.open.iter().chain(&self.scanned) {
+        for posting in self.open.as_slice().iter().chain(self.scanned.as_slice()) {
             self.decide(posting.group, table, row, kind, out);
         }
         for index in &self.columns {
@@ -230,13 +233,31 @@ impl TableIndex {
         let value = index.kind.read(text).filter(|_| is_same_type);
         if let Some(key) = value.and_then(|value| index.kind.key(value, column.collation)) {
             for posting in index.postings.find(&key) {
-                self.decide(posting.group, table, row, kind, out);
+                self.decide_found(posting.group, table, row, kind, out);
             }
             return;
         }
         // A value without a key: every group decides for itself, once.
         for posting in index.postings.groups().filter(|posting| posting.place == 0) {
             self.decide(posting.group, table, row, kind, out);
+        }
+    }
+
+    /// Decides a group that was found by its key.
+    fn decide_found(
+        &self,
+        number: GroupNumber,
+        table: &Table,
+        row: &Row,
+        kind: EventKind,
+        out: &mut Matches,
+    ) {
+        let Some(group) = self.group(number) else { return };
+        if !matches!(group.found, Found::ByCondition { is_only: true, .. }) {
+            return self.decide(number, table, row, kind, out);
+        }
+        if group.events.includes(kind) {
+            out.certain.extend_from_slice(group.members.as_slice());
         }
     }
 
@@ -252,15 +273,15 @@ impl TableIndex {
             return;
         };
         match group.filter.matches(table, row) {
-            Match::Yes => out.certain.extend_from_slice(&group.members),
-            Match::Undecided => out.undecided.extend_from_slice(&group.members),
+            Match::Yes => out.certain.extend_from_slice(group.members.as_slice()),
+            Match::Undecided => out.undecided.extend_from_slice(group.members.as_slice()),
             Match::No => {}
         }
     }
 
     pub(super) fn all_of(&self, kind: EventKind, out: &mut Vec<SubscriptionId>) {
         for group in self.groups.iter().flatten().filter(|group| group.events.includes(kind)) {
-            out.extend_from_slice(&group.members);
+            out.extend_from_slice(group.members.as_slice());
         }
     }
 
@@ -281,18 +302,4 @@ impl ColumnIndex {
 
 fn slot_mut(groups: &mut [Option<Group>], number: GroupNumber) -> Option<&mut Option<Group>> {
     groups.get_mut(usize::try_from(number).ok()?)
-}
-
-fn push(list: &mut Vec<Posting>, group: GroupNumber) -> u32 {
-    list.push(Posting { group, place: 0 });
-    u32::try_from(list.len() - 1).unwrap_or(u32::MAX)
-}
-
-fn swap_remove(list: &mut Vec<Posting>, position: u32) -> Option<Posting> {
-    let position = usize::try_from(position).ok()?;
-    if position >= list.len() {
-        return None;
-    }
-    list.swap_remove(position);
-    list.get(position).copied()
 }

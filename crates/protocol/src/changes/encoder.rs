@@ -19,6 +19,8 @@ pub struct TableEncoder {
     columns: Box<[ColumnEncoder]>,
     replica_identity: ReplicaIdentity,
     size: ChangeSize,
+    /// Bytes of an event but for its values, with every column in both records.
+    bytes_without_values: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -66,9 +68,16 @@ impl TableEncoder {
                 is_identity: column.is_identity,
             }
         });
+        let columns: Box<[ColumnEncoder]> = columns.collect();
+        let column_bytes = columns.iter().map(|column| {
+            // With its commas, and a null in each record.
+            column.description.len() + 2 * column.key.len() + 3 + 2 * "null".len()
+        });
+        let fixed = r#"TRUNCATE","commit_timestamp":"2024-01-02T03:04:05.678Z","columns":[],"record":{},"old_record":{},"errors":null}"#;
         Self {
+            bytes_without_values: head.len() + fixed.len() + column_bytes.sum::<usize>(),
             head: head.into(),
-            columns: columns.collect(),
+            columns,
             replica_identity: table.replica_identity,
             size: ChangeSize::new(table),
         }
@@ -88,6 +97,15 @@ impl TableEncoder {
         let is_old_visible = |position: usize, column: &ColumnEncoder| {
             (column.is_primary_key || view.old == OldView::Whole) && is_visible(position, column)
         };
+        let row_bytes = |row: &Row| row.text_bytes();
+        let value_bytes = match values {
+            Values::All => {
+                event.new_row().map_or(0, row_bytes)
+                    + event.old_image().map_or(0, |old| row_bytes(old.row()))
+            }
+            Values::Small => 0,
+        };
+        out.reserve(self.bytes_without_values + value_bytes);
         self.write_head(event, out);
         out.extend_from_slice(b",\"columns\":[");
         self.write_columns(is_visible, out);
@@ -200,7 +218,8 @@ fn is_selected(selected: Option<&ColumnSet>, position: usize) -> bool {
 /// while a JSON null is a value.
 fn is_small(json: Option<&[u8]>, text: Option<&str>) -> bool {
     json.is_some_and(|json| {
-        jsonb_text_len(json) <= SMALL_VALUE_BYTES_MAX && (json != b"null" || text == Some("null"))
+        jsonb_text_len(json) <= SMALL_VALUE_BYTES_MAX
+            && (json != b"null" || text.is_some_and(|text| text.trim() == "null"))
     })
 }
 
@@ -219,5 +238,139 @@ fn write_errors(error: Option<&str>, out: &mut Vec<u8>) {
             out.extend_from_slice(b"]}");
         }
         None => out.extend_from_slice(b",\"errors\":null}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use walcast_change::{
+        Collation, Column, Commit, Lsn, PgType, Relation, RoleId, TableId, TableKind, TypeId,
+        TypeKind, TypeRegistry, oid,
+    };
+
+    use super::{
+        super::{MAX_RECORD_BYTES, problem},
+        *,
+    };
+
+    const COLUMNS: [(&str, TypeId, &str); 3] =
+        [("id", oid::INT4, "int4"), ("a\"b", oid::TEXT, "text"), ("n", oid::FLOAT8, "float8")];
+
+    fn table() -> Table {
+        let pg_type = |(_, id, name): (&str, TypeId, &str)| PgType {
+            id,
+            schema: "pg_catalog".into(),
+            name: name.into(),
+            delimiter: ',',
+            kind: TypeKind::Base,
+        };
+        let types: Arc<TypeRegistry> = Arc::new(COLUMNS.into_iter().map(pg_type).collect());
+        let columns = COLUMNS.iter().zip(1..).map(|((name, id, _), number)| Column {
+            name: (*name).into(),
+            number,
+            data_type: Arc::clone(types.find(*id).unwrap()),
+            base_type: Arc::clone(types.find(*id).unwrap()),
+            type_modifier: -1,
+            collation: Collation::None,
+            is_primary_key: number == 1,
+            is_identity: true,
+            is_generated: false,
+        });
+        Table {
+            id: TableId(1),
+            schema: "public".into(),
+            name: "t".into(),
+            kind: TableKind::Ordinary,
+            owner: RoleId(10),
+            replica_identity: ReplicaIdentity::Full,
+            columns: columns.collect(),
+            types: Arc::clone(&types),
+            has_primary_key: true,
+        }
+    }
+
+    fn row(text: &str) -> Row {
+        [Cell::Text("1"), Cell::Text(text), Cell::Null].into_iter().collect()
+    }
+
+    fn encode(change: RowChange, view: &View<'_>) -> String {
+        let table = table();
+        let relation = Relation {
+            id: table.id,
+            schema: table.schema.clone(),
+            name: table.name.clone(),
+            replica_identity: table.replica_identity,
+            columns: Box::default(),
+        };
+        let event = RowEvent {
+            relation: Arc::new(relation),
+            commit: Commit { lsn: Lsn::ZERO, timestamp_us: 1999, transaction_id: 1 },
+            index: 0,
+            change,
+        };
+        let mut out = Vec::new();
+        TableEncoder::new(&table).encode(&event, view, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn view(selectable: &ColumnSet) -> View<'_> {
+        View { selectable, selected: None, old: OldView::Whole, max_record_bytes: MAX_RECORD_BYTES }
+    }
+
+    #[test]
+    fn a_selection_always_has_the_key() {
+        let (all, selected) = (ColumnSet::all(3), [2].into_iter().collect());
+        let change = RowChange::Insert { new: row("x") };
+        assert_eq!(
+            encode(change, &View { selected: Some(&selected), ..view(&all) }),
+            r#"{"schema":"public","table":"t","type":"INSERT","commit_timestamp":"1970-01-01T00:00:00.001Z","#
+                .to_owned()
+                + r#""columns":[{"name":"id","type":"int4"},{"name":"n","type":"float8"}],"#
+                + r#""record":{"id":1,"n":null},"errors":null}"#
+        );
+    }
+
+    #[test]
+    fn an_old_image_that_was_not_allowed_shows_its_key_only() {
+        let selectable = [0, 1].into_iter().collect();
+        let change = RowChange::Update { old: Some(OldImage::Full(row("secret"))), new: row("x") };
+        let json = encode(change, &View { old: OldView::KeyOnly, ..view(&selectable) });
+        assert!(
+            json.ends_with(r#""record":{"id":1,"a\"b":"x"},"old_record":{"id":1},"errors":null}"#),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn a_change_that_is_too_large_keeps_values_of_up_to_64_bytes() {
+        let all = ColumnSet::all(3);
+        let is_kept = |text: &str| {
+            let change = RowChange::Delete { old: OldImage::Full(row(text)) };
+            let json = encode(change, &View { max_record_bytes: 100, ..view(&all) });
+            assert!(json.ends_with(r#"},"errors":["Error 413: Payload Too Large"]}"#), "{json}");
+            assert!(json.contains(r#""old_record":{"id":1"#) && !json.contains("\"n\":"), "{json}");
+            json.contains(r#""a\"b":"#)
+        };
+        assert!(is_kept(&"x".repeat(62)));
+        assert!(!is_kept(&"x".repeat(63)));
+        assert!(is_kept(&"é".repeat(31)));
+        assert!(!is_kept(&"é".repeat(32)));
+        assert!(is_kept(&"\"".repeat(31)));
+        assert!(!is_kept(&"\"".repeat(32)));
+    }
+
+    #[test]
+    fn a_missing_key_is_reported_before_a_hidden_one() {
+        let hidden: ColumnSet = [1].into_iter().collect();
+        let with_key = table();
+        let without_key = Table { has_primary_key: false, ..table() };
+        for kind in [EventKind::Insert, EventKind::Update] {
+            assert_eq!(problem(&without_key, &hidden, kind), Some(Problem::NoPrimaryKey));
+            assert_eq!(problem(&with_key, &hidden, kind), Some(Problem::Unauthorized));
+            assert_eq!(problem(&with_key, &ColumnSet::all(1), kind), None);
+        }
+        assert_eq!(problem(&without_key, &hidden, EventKind::Delete), None);
     }
 }

@@ -80,3 +80,44 @@ fn quote_identifier(name: &str) -> String {
     }
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_format_type() {
+        let check = |id: u32, schema: &str, name: &str, modifier: i32, expected: &str| {
+            let pg_type = PgType {
+                id: TypeId(id),
+                schema: schema.into(),
+                name: name.into(),
+                delimiter: ',',
+                kind: TypeKind::Base,
+            };
+            let array = PgType {
+                id: TypeId(99_999),
+                kind: TypeKind::Array { element: pg_type.id },
+                ..pg_type.clone()
+            };
+            let types = [pg_type.clone(), array.clone()].into_iter().collect();
+            assert_eq!(format_type(&pg_type, modifier, &types), expected);
+            assert_eq!(format_type(&array, modifier, &types), format!("{expected}[]"));
+        };
+        check(23, "pg_catalog", "int4", -1, "integer");
+        check(1043, "pg_catalog", "varchar", -1, "character varying");
+        check(1043, "pg_catalog", "varchar", 9, "character varying(5)");
+        check(1042, "pg_catalog", "bpchar", 7, "character(3)");
+        check(1042, "pg_catalog", "bpchar", -1, "bpchar");
+        check(1560, "pg_catalog", "bit", 3, "bit(3)");
+        check(1560, "pg_catalog", "bit", -1, "\"bit\"");
+        check(1562, "pg_catalog", "varbit", 6, "bit varying(6)");
+        check(1700, "pg_catalog", "numeric", 262_149, "numeric(4,1)");
+        check(1700, "pg_catalog", "numeric", 264_194, "numeric(4,-2)");
+        check(1184, "pg_catalog", "timestamptz", 3, "timestamp(3) with time zone");
+        check(1266, "pg_catalog", "timetz", -1, "time with time zone");
+        check(20_000, "public", "mood", -1, "mood");
+        check(20_000, "public", "Mo\"od", -1, "\"Mo\"\"od\"");
+        check(20_000, "app", "mood", -1, "app.mood");
+    }
+}

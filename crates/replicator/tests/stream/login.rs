@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -75,6 +76,8 @@ async fn every_way_to_log_in_works() {
 fn make_certificates(server: &Server) -> Option<PathBuf> {
     let folder = server.folder.join("certificates");
     fs::create_dir(&folder).unwrap();
+    // The server's keeper, who removes everything, may be another role than the tests' one.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
     let script = "set -e
         openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority \
             -keyout authority.key -out authority.crt -sha384

@@ -1,9 +1,7 @@
 //! Whether the parts of the server work, as `/healthcheck` tells it.
 
-use std::sync::Arc;
-
-use arc_swap::ArcSwap;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 /// The state of one part of the server.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,8 +25,8 @@ pub enum Condition {
 /// The state of the parts without which no change reaches anybody.
 #[derive(Debug)]
 pub struct Health {
-    database: ArcSwap<Condition>,
-    stream: ArcSwap<Condition>,
+    database: watch::Sender<Condition>,
+    stream: watch::Sender<Condition>,
 }
 
 impl Health {
@@ -36,37 +34,48 @@ impl Health {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            database: ArcSwap::from_pointee(Condition::Starting),
-            stream: ArcSwap::from_pointee(Condition::Starting),
+            database: watch::Sender::new(Condition::Starting),
+            stream: watch::Sender::new(Condition::Starting),
         }
     }
 
     /// The connections that ask PostgreSQL questions changed their state.
     pub fn set_database(&self, condition: Condition) {
-        self.database.store(Arc::new(condition));
+        self.database.send_replace(condition);
     }
 
     /// The replication stream changed its state.
     pub fn set_stream(&self, condition: Condition) {
-        self.stream.store(Arc::new(condition));
+        self.stream.send_replace(condition);
     }
 
     /// The state of the connections that ask PostgreSQL questions.
     #[must_use]
-    pub fn database(&self) -> Arc<Condition> {
-        self.database.load_full()
+    pub fn database(&self) -> Condition {
+        self.database.borrow().clone()
     }
 
     /// The state of the replication stream.
     #[must_use]
-    pub fn stream(&self) -> Arc<Condition> {
-        self.stream.load_full()
+    pub fn stream(&self) -> Condition {
+        self.stream.borrow().clone()
     }
 
     /// Whether changes reach clients.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        **self.database.load() == Condition::Up && **self.stream.load() == Condition::Up
+        *self.database.borrow() == Condition::Up && *self.stream.borrow() == Condition::Up
+    }
+
+    /// Waits until changes reach clients.
+    pub async fn ready(&self) {
+        let is_up = |condition: &Condition| *condition == Condition::Up;
+        let (mut database, mut stream) = (self.database.subscribe(), self.stream.subscribe());
+        while !self.is_up() {
+            // Neither sender goes away while `self` is borrowed.
+            let _ = database.wait_for(is_up).await;
+            let _ = stream.wait_for(is_up).await;
+        }
     }
 
     /// The answer of `/healthcheck`.

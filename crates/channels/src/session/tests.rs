@@ -1,0 +1,182 @@
+//! Sessions without a socket: frames in, lines out.
+
+mod connection;
+mod joining;
+mod limits;
+mod parse_params;
+mod properties;
+mod subscribing;
+mod tokens;
+
+use std::{mem, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use walcast_filters::claims::{Claims, Role};
+use walcast_protocol::{Frame, Version, frame};
+
+use crate::{
+    ChannelId, Event, Input, Limits, Output, Session, SubscribeFailure, SubscribeRequest, Token,
+    TokenError, VerifiedClaims,
+};
+
+/// A session with its clock; every call returns what the session wants, one line each.
+struct Client {
+    session: Session,
+    now: Duration,
+    events: Vec<Event>,
+}
+
+/// The claims of a token of this role.
+fn claims(role: &str, expires_in: u64) -> VerifiedClaims {
+    VerifiedClaims {
+        role: Role::new(role),
+        claims: Claims::new(&format!(r#"{{"role":"{role}"}}"#)),
+        expires_in: Duration::from_secs(expires_in),
+    }
+}
+
+impl Client {
+    fn new(version: Version, limits: Limits) -> Self {
+        let now = Duration::from_secs(1_000);
+        let token = Token { text: "connection".into(), claims: claims("anon", 3_600) };
+        let session = Session::new(version, token, Arc::new(limits), now);
+        Self { session, now, events: Vec::new() }
+    }
+
+    fn v1() -> Self {
+        Self::new(Version::V1, Limits::default())
+    }
+
+    fn v2() -> Self {
+        Self::new(Version::V2, Limits::default())
+    }
+
+    /// A client whose channel 1 is joined with this `config` on `realtime:room`, join_ref "1".
+    fn joined(config: &str) -> Self {
+        let mut client = Self::v2();
+        let lines = client.join("1", "room", config);
+        assert!(client.session.is_open(ChannelId(1)), "{lines:?}");
+        client.events.clear();
+        client
+    }
+
+    fn handle(&mut self, input: Input) -> Vec<String> {
+        let mut out = Vec::new();
+        self.session.handle(self.now, input, &mut out);
+        let mut lines = Vec::new();
+        for output in out {
+            match output {
+                Output::Count(event) => self.events.push(event),
+                Output::Send(message) => {
+                    let frame = frame::encode(self.session.version(), &message).unwrap();
+                    lines.push(String::from_utf8(frame.bytes().to_vec()).unwrap());
+                }
+                Output::VerifyToken { channel, token } => {
+                    lines.push(format!("verify {} {token}", channel.0));
+                }
+                Output::Subscribe { channel, attempt, request } => {
+                    let bindings: Vec<String> = request
+                        .bindings
+                        .iter()
+                        .map(|binding| {
+                            let (id, event) = (binding.id, binding.binding.event.as_str());
+                            let (schema, table) = (&binding.binding.schema, &binding.binding.table);
+                            format!("{id}={event} {schema}.{table}")
+                        })
+                        .collect();
+                    let (role, bindings) = (&request.role, bindings.join(", "));
+                    lines.push(format!("subscribe {}#{attempt} {role}: {bindings}", channel.0));
+                }
+                Output::Unsubscribe { channel } => lines.push(format!("unsubscribe {}", channel.0)),
+                Output::Close { code } => lines.push(format!("close {code}")),
+            }
+        }
+        lines
+    }
+
+    /// A text frame from the client.
+    fn send(&mut self, frame: &str) -> Vec<String> {
+        let frame = Frame::Text(Bytes::copy_from_slice(frame.as_bytes()));
+        match frame::decode(self.session.version(), &frame) {
+            Ok(message) => self.handle(Input::Message(message)),
+            Err(malformed) => self.handle(Input::Malformed(malformed)),
+        }
+    }
+
+    /// A join of `realtime:<name>` with equal ref and join_ref.
+    fn join(&mut self, reference: &str, name: &str, config: &str) -> Vec<String> {
+        self.send(&format!(
+            r#"["{reference}","{reference}","realtime:{name}","phx_join",{{"config":{config}}}]"#
+        ))
+    }
+
+    fn verified(
+        &mut self,
+        channel: u32,
+        token: &str,
+        result: Result<VerifiedClaims, TokenError>,
+    ) -> Vec<String> {
+        let (channel, token) = (ChannelId(channel), Arc::from(token));
+        self.handle(Input::TokenVerified { channel, token, result })
+    }
+
+    fn subscribed(
+        &mut self,
+        channel: u32,
+        attempt: u32,
+        result: Result<(), SubscribeFailure>,
+    ) -> Vec<String> {
+        self.handle(Input::Subscribed { channel: ChannelId(channel), attempt, result })
+    }
+
+    /// Lets time pass, calling at every deadline, while the client keeps giving signs of life.
+    fn pass(&mut self, seconds: u64) -> Vec<String> {
+        let end = self.now + Duration::from_secs(seconds);
+        let mut lines = Vec::new();
+        while self.now < end {
+            let heartbeat = self.now + Duration::from_secs(25);
+            self.now = self.session.deadline().min(heartbeat).min(end).max(self.now);
+            lines.extend(self.handle(Input::Tick));
+            lines.extend(self.handle(Input::Activity));
+        }
+        lines
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        mem::take(&mut self.events)
+    }
+}
+
+/// The first request to subscribe.
+fn request(out: &[Output]) -> Option<&SubscribeRequest> {
+    out.iter().find_map(|output| {
+        let Output::Subscribe { request, .. } = output else { return None };
+        Some(&**request)
+    })
+}
+
+/// The reply of a join without bindings.
+fn joined(reference: &str, name: &str) -> String {
+    format!(
+        r#"["{reference}","{reference}","realtime:{name}","phx_reply",{{"status":"ok","response":{{"postgres_changes":[]}}}}]"#
+    )
+}
+
+/// The reply of a join that is refused.
+fn refused(reference: &str, name: &str, reason: &str) -> String {
+    format!(
+        r#"["{reference}","{reference}","realtime:{name}","phx_reply",{{"status":"error","response":{{"reason":"{reason}"}}}}]"#
+    )
+}
+
+/// A `system` message of channel "1" on `realtime:room`.
+fn system(extension: &str, status: &str, message: &str) -> String {
+    format!(
+        r#"["1",null,"realtime:room","system",{{"extension":"{extension}","status":"{status}","message":"{message}","channel":"room"}}]"#
+    )
+}
+
+/// The end of the channel that was joined with this reference.
+fn closed(reference: &str, name: &str) -> String {
+    format!(r#"["{reference}","{reference}","realtime:{name}","phx_close",{{}}]"#)
+}

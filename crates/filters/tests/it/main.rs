@@ -1,0 +1,6 @@
+//! Filters as the server uses them: text and table in, verdicts and subscriptions out.
+
+mod filter;
+mod index;
+mod matrix;
+mod support;

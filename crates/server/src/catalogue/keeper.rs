@@ -1,0 +1,165 @@
+//! Keeps the newest snapshot and reads another when it is too old.
+//!
+//! Nothing is read while nothing changes: a snapshot is refreshed by whoever needs a young one, a
+//! row event or a subscription, so an idle server sends no SQL.
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+use tokio_postgres::Client;
+use walcast_filters::claims::Role;
+use walcast_replicator::ConnectOptions;
+
+use crate::{
+    catalogue::{Catalogue, read},
+    database,
+    http::{Condition, Health},
+    telemetry::Metrics,
+};
+
+/// How many different roles are kept; tokens name them, so the number must be bounded.
+const ROLES_MAX: usize = 1_000;
+
+/// The newest snapshot, shared by the router and by those who subscribe.
+#[derive(Debug)]
+pub struct CatalogueKeeper {
+    connect: ConnectOptions,
+    publication: String,
+    max_age: Duration,
+    current: ArcSwap<Catalogue>,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    reader: Mutex<Reader>,
+}
+
+#[derive(Debug)]
+struct Reader {
+    client: Option<Client>,
+    roles: BTreeSet<Role>,
+    read_at: Option<Instant>,
+}
+
+impl CatalogueKeeper {
+    /// A keeper without a snapshot; the first use reads one.
+    #[must_use]
+    pub fn new(
+        connect: ConnectOptions,
+        publication: String,
+        max_age: Duration,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let reader = Reader { client: None, roles: BTreeSet::new(), read_at: None };
+        Self {
+            connect,
+            publication,
+            max_age,
+            current: ArcSwap::default(),
+            health,
+            metrics,
+            reader: Mutex::new(reader),
+        }
+    }
+
+    /// The newest snapshot, however old.
+    #[must_use]
+    pub fn current(&self) -> Arc<Catalogue> {
+        self.current.load_full()
+    }
+
+    /// A snapshot no older than the configured age.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be reached or its catalogue cannot be read.
+    pub async fn fresh(&self) -> anyhow::Result<Arc<Catalogue>> {
+        let mut reader = self.reader.lock().await;
+        if reader.read_at.is_some_and(|read_at| read_at.elapsed() < self.max_age) {
+            return Ok(self.current());
+        }
+        self.read(&mut reader).await
+    }
+
+    /// A snapshot read after this call began.
+    ///
+    /// # Errors
+    /// As [`Self::fresh`].
+    pub async fn refreshed(&self) -> anyhow::Result<Arc<Catalogue>> {
+        let asked_at = Instant::now();
+        let mut reader = self.reader.lock().await;
+        if reader.read_at.is_some_and(|read_at| read_at > asked_at) {
+            return Ok(self.current());
+        }
+        self.read(&mut reader).await
+    }
+
+    /// A fresh snapshot that knows about `role`.
+    ///
+    /// # Errors
+    /// As [`Self::fresh`]; and when too many different roles are in use.
+    pub async fn with_role(&self, role: &Role) -> anyhow::Result<Arc<Catalogue>> {
+        let mut reader = self.reader.lock().await;
+        let is_known = reader.roles.contains(role);
+        if is_known && reader.read_at.is_some_and(|read_at| read_at.elapsed() < self.max_age) {
+            return Ok(self.current());
+        }
+        if !is_known {
+            anyhow::ensure!(
+                reader.roles.len() < ROLES_MAX,
+                "know another role: {ROLES_MAX} different roles are in use already"
+            );
+            reader.roles.insert(role.clone());
+        }
+        let snapshot = self.read(&mut reader).await?;
+        // A role that does not exist is not kept, so that made-up names do not fill the list.
+        if snapshot.role(role).is_none() {
+            reader.roles.remove(role);
+        }
+        Ok(snapshot)
+    }
+
+    async fn read(&self, reader: &mut Reader) -> anyhow::Result<Arc<Catalogue>> {
+        let started = Instant::now();
+        // A connection that broke shows it at its next use; one new connection is tried then.
+        let was_connected = reader.client.is_some();
+        let outcome = match self.read_once(reader).await {
+            Err(_) if was_connected => {
+                reader.client = None;
+                self.read_once(reader).await
+            }
+            outcome => outcome,
+        };
+        match &outcome {
+            Ok(_) => self.health.set_database(Condition::Up),
+            Err(_) => {
+                reader.client = None;
+                // The error's own text may name addresses and roles; it goes to the log only.
+                let reason = "PostgreSQL's catalogue cannot be read".to_owned();
+                self.health.set_database(Condition::Down { reason });
+            }
+        }
+        let snapshot = Arc::new(outcome?);
+        self.metrics.catalogue_refreshes.increment(1);
+        self.current.store(Arc::clone(&snapshot));
+        reader.read_at = Some(started);
+        Ok(snapshot)
+    }
+
+    async fn read_once(&self, reader: &mut Reader) -> anyhow::Result<Catalogue> {
+        if reader.client.as_ref().is_none_or(Client::is_closed) {
+            reader.client = Some(database::connect(&self.connect).await?);
+        }
+        let Some(client) = reader.client.as_mut() else {
+            anyhow::bail!("connect to PostgreSQL: no connection");
+        };
+        let previous = self.current();
+        let mut snapshot =
+            read::catalogue(client, &self.publication, &previous, &reader.roles).await?;
+        snapshot.generation = previous.generation + 1;
+        Ok(snapshot)
+    }
+}

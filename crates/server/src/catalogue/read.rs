@@ -1,0 +1,272 @@
+//! Reads the catalogue with SQL.
+//!
+//! Every statement runs with an empty `search_path`, so that names and expressions come out fully
+//! qualified and no object of a user can stand in for one of PostgreSQL's. All of them run in one
+//! read-only transaction with one snapshot.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use tokio_postgres::{Client, IsolationLevel, Transaction};
+use walcast_change::{
+    Collation, Column, ColumnSet, Field, PgType, ReplicaIdentity, RoleId, Table, TableId,
+    TableKind, TypeId, TypeKind, TypeRegistry,
+};
+use walcast_filters::{
+    claims::Role,
+    policy::{Policy, PolicyKind, PolicyRoles, Reads, RoleFacts, RowSecurity},
+};
+
+use crate::catalogue::{Catalogue, KnownRole, KnownTable};
+
+const TABLES: &str = include_str!("read/tables.sql");
+const COLUMNS: &str = include_str!("read/columns.sql");
+const TYPES: &str = include_str!("read/types.sql");
+const POLICIES: &str = include_str!("read/policies.sql");
+const ROLES: &str = include_str!("read/roles.sql");
+const PRIVILEGES: &str = include_str!("read/privileges.sql");
+
+/// Reads a snapshot: the tables of `publication`, those of `previous` that still exist, and `roles`.
+///
+/// # Errors
+/// When a statement fails.
+pub async fn catalogue(
+    client: &mut Client,
+    publication: &str,
+    previous: &Catalogue,
+    roles: &BTreeSet<Role>,
+) -> anyhow::Result<Catalogue> {
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await
+        .context("read the catalogue")?;
+    transaction.batch_execute("set local search_path = ''").await?;
+    let known: Vec<u32> = previous.tables.keys().map(|id| id.0).collect();
+    let tables = tables(&transaction, publication, &known).await.context("read the tables")?;
+    let ids: Vec<u32> = tables.iter().map(|table| table.id.0).collect();
+    let types = Arc::new(types(&transaction, &ids).await.context("read the types")?);
+    let columns = columns(&transaction, &ids, &types).await.context("read the columns")?;
+    let policies = policies(&transaction, &ids).await.context("read the policies")?;
+    let roles = known_roles(&transaction, &ids, roles).await.context("read the roles")?;
+    transaction.commit().await?;
+    Ok(Catalogue { generation: 0, tables: assemble(tables, columns, policies, &types), roles })
+}
+
+struct TableRow {
+    id: TableId,
+    schema: String,
+    name: String,
+    kind: TableKind,
+    owner: RoleId,
+    replica_identity: ReplicaIdentity,
+    is_row_security_enabled: bool,
+    is_row_security_forced: bool,
+    is_published: bool,
+    ancestors: Vec<u32>,
+    has_primary_key: bool,
+}
+
+fn assemble(
+    rows: Vec<TableRow>,
+    mut columns: HashMap<TableId, Vec<Column>>,
+    mut policies: HashMap<TableId, Vec<Policy>>,
+    types: &Arc<TypeRegistry>,
+) -> HashMap<TableId, Arc<KnownTable>> {
+    let tables = rows.into_iter().map(|row| {
+        let table = Table {
+            id: row.id,
+            schema: row.schema.into(),
+            name: row.name.into(),
+            kind: row.kind,
+            owner: row.owner,
+            replica_identity: row.replica_identity,
+            columns: columns.remove(&row.id).unwrap_or_default().into(),
+            types: Arc::clone(types),
+            has_primary_key: row.has_primary_key,
+        };
+        let row_security = RowSecurity {
+            is_enabled: row.is_row_security_enabled,
+            is_forced: row.is_row_security_forced,
+            policies: policies.remove(&row.id).unwrap_or_default().into(),
+        };
+        let known = KnownTable {
+            table,
+            row_security,
+            is_published: row.is_published,
+            ancestors: row.ancestors.into_iter().map(TableId).collect(),
+        };
+        (row.id, Arc::new(known))
+    });
+    tables.collect()
+}
+
+async fn tables(
+    transaction: &Transaction<'_>,
+    publication: &str,
+    known: &[u32],
+) -> anyhow::Result<Vec<TableRow>> {
+    let rows = transaction.query(TABLES, &[&publication, &known]).await?;
+    let tables = rows.iter().map(|row| {
+        Ok(TableRow {
+            id: TableId(row.try_get("id")?),
+            schema: row.try_get("schema")?,
+            name: row.try_get("name")?,
+            kind: match row.try_get::<_, i8>("kind")?.cast_unsigned() {
+                b'p' => TableKind::Partitioned,
+                _ => TableKind::Ordinary,
+            },
+            owner: RoleId(row.try_get("owner")?),
+            replica_identity: match row.try_get::<_, i8>("replica_identity")?.cast_unsigned() {
+                b'n' => ReplicaIdentity::Nothing,
+                b'f' => ReplicaIdentity::Full,
+                b'i' => ReplicaIdentity::Index,
+                _ => ReplicaIdentity::Default,
+            },
+            is_row_security_enabled: row.try_get("row_security")?,
+            is_row_security_forced: row.try_get("force_row_security")?,
+            is_published: row.try_get("is_published")?,
+            ancestors: row.try_get("ancestors")?,
+            has_primary_key: row.try_get("has_primary_key")?,
+        })
+    });
+    tables.collect()
+}
+
+async fn columns(
+    transaction: &Transaction<'_>,
+    tables: &[u32],
+    types: &TypeRegistry,
+) -> anyhow::Result<HashMap<TableId, Vec<Column>>> {
+    let mut columns: HashMap<TableId, Vec<Column>> = HashMap::new();
+    for row in transaction.query(COLUMNS, &[&tables]).await? {
+        let type_id = TypeId(row.try_get("type_id")?);
+        let find = |id: TypeId| {
+            let found = types.find(id).map(Arc::clone);
+            found.with_context(|| format!("find the type with oid {}", id.0))
+        };
+        let column = Column {
+            name: row.try_get::<_, String>("name")?.into(),
+            number: row.try_get("number")?,
+            data_type: find(type_id)?,
+            base_type: find(types.base_of(type_id))?,
+            type_modifier: row.try_get("type_modifier")?,
+            collation: match row.try_get("collation")? {
+                "none" => Collation::None,
+                "bytes" => Collation::Bytes,
+                "locale" => Collation::Locale,
+                _ => Collation::NonDeterministic,
+            },
+            is_primary_key: row.try_get("is_primary_key")?,
+            is_identity: row.try_get("is_identity")?,
+            is_generated: row.try_get("is_generated")?,
+        };
+        columns.entry(TableId(row.try_get("table")?)).or_default().push(column);
+    }
+    Ok(columns)
+}
+
+async fn types(transaction: &Transaction<'_>, tables: &[u32]) -> anyhow::Result<TypeRegistry> {
+    let rows = transaction.query(TYPES, &[&tables]).await?;
+    let types = rows.iter().map(|row| {
+        let kind = match row.try_get("kind")? {
+            "enum" => {
+                let labels: Vec<String> = row.try_get("labels")?;
+                TypeKind::Enum { labels: labels.into_iter().map(Into::into).collect() }
+            }
+            "domain" => TypeKind::Domain { base: TypeId(row.try_get("related")?) },
+            "array" => TypeKind::Array { element: TypeId(row.try_get("related")?) },
+            "composite" => {
+                let names: Vec<String> = row.try_get("labels")?;
+                let ids: Vec<u32> = row.try_get("field_types")?;
+                let fields = names
+                    .into_iter()
+                    .zip(ids)
+                    .map(|(name, id)| Field { name: name.into(), type_id: TypeId(id) });
+                TypeKind::Composite { fields: fields.collect() }
+            }
+            "range" => TypeKind::Range,
+            "multirange" => TypeKind::Multirange,
+            "pseudo" => TypeKind::Pseudo,
+            _ => TypeKind::Base,
+        };
+        anyhow::Ok(PgType {
+            id: TypeId(row.try_get("id")?),
+            schema: row.try_get::<_, String>("schema")?.into(),
+            name: row.try_get::<_, String>("name")?.into(),
+            delimiter: char::from(row.try_get::<_, i8>("delimiter")?.cast_unsigned()),
+            kind,
+        })
+    });
+    types.collect()
+}
+
+async fn policies(
+    transaction: &Transaction<'_>,
+    tables: &[u32],
+) -> anyhow::Result<HashMap<TableId, Vec<Policy>>> {
+    let mut policies: HashMap<TableId, Vec<Policy>> = HashMap::new();
+    for row in transaction.query(POLICIES, &[&tables]).await? {
+        let roles: Vec<u32> = row.try_get("roles")?;
+        let columns: Vec<i16> = row.try_get("columns")?;
+        let policy = Policy {
+            name: row.try_get::<_, String>("name")?.into(),
+            kind: if row.try_get("permissive")? {
+                PolicyKind::Permissive
+            } else {
+                PolicyKind::Restrictive
+            },
+            applies_to: if roles.contains(&0) {
+                PolicyRoles::Public
+            } else {
+                PolicyRoles::Only(roles.into_iter().map(RoleId).collect())
+            },
+            using: row.try_get::<_, Option<&str>>("using_expression")?.map(Into::into),
+            reads: Reads {
+                columns: columns.into_iter().collect(),
+                whole_row: row.try_get("whole_row")?,
+            },
+        };
+        policies.entry(TableId(row.try_get("table")?)).or_default().push(policy);
+    }
+    Ok(policies)
+}
+
+async fn known_roles(
+    transaction: &Transaction<'_>,
+    tables: &[u32],
+    wanted: &BTreeSet<Role>,
+) -> anyhow::Result<BTreeMap<Role, Option<KnownRole>>> {
+    let mut roles: BTreeMap<Role, Option<KnownRole>> =
+        wanted.iter().map(|role| (role.clone(), None)).collect();
+    let names: Vec<&str> = wanted.iter().map(Role::as_str).collect();
+    let mut by_id: HashMap<RoleId, Role> = HashMap::new();
+    for row in transaction.query(ROLES, &[&names]).await? {
+        let id = RoleId(row.try_get("id")?);
+        let inherits: Vec<u32> = row.try_get("has_privileges_of")?;
+        let facts = RoleFacts {
+            id,
+            bypasses_row_security: row.try_get("bypasses_row_security")?,
+            has_privileges_of: inherits.into_iter().map(RoleId).collect(),
+        };
+        let role = Role::new(row.try_get("name")?);
+        by_id.insert(id, role.clone());
+        roles.insert(role, Some(KnownRole { facts, selectable: HashMap::new() }));
+    }
+    let ids: Vec<u32> = by_id.keys().map(|id| id.0).collect();
+    for row in transaction.query(PRIVILEGES, &[&tables, &ids]).await? {
+        let id = RoleId(row.try_get("role")?);
+        let numbers: Vec<i16> = row.try_get("columns")?;
+        let selectable: ColumnSet =
+            numbers.into_iter().filter_map(|number| usize::try_from(number).ok()).collect();
+        if let Some(Some(known)) = by_id.get(&id).and_then(|role| roles.get_mut(role)) {
+            known.selectable.insert(TableId(row.try_get("table")?), selectable);
+        }
+    }
+    Ok(roles)
+}

@@ -1,0 +1,44 @@
+-- $1 publication, $2 oids of tables known from the previous snapshot.
+with published as (
+    select class.oid
+    from pg_catalog.pg_publication_tables as publication_table
+    join pg_catalog.pg_namespace as namespace
+        on namespace.nspname = publication_table.schemaname
+    join pg_catalog.pg_class as class
+        on class.relnamespace = namespace.oid and class.relname = publication_table.tablename
+    where publication_table.pubname = $1::pg_catalog.text
+),
+wanted as (
+    select published.oid from published
+    union
+    select ancestor.relid::pg_catalog.oid
+    from published
+    cross join lateral pg_catalog.pg_partition_ancestors(published.oid::pg_catalog.regclass)
+        as ancestor(relid)
+    union
+    select known.oid from pg_catalog.unnest($2::pg_catalog.oid[]) as known(oid)
+)
+select
+    class.oid as id,
+    namespace.nspname::pg_catalog.text as schema,
+    class.relname::pg_catalog.text as name,
+    class.relkind as kind,
+    class.relowner as owner,
+    class.relreplident as replica_identity,
+    class.relrowsecurity as row_security,
+    class.relforcerowsecurity as force_row_security,
+    class.oid in (select published.oid from published) as is_published,
+    array(
+        select ancestor.relid::pg_catalog.oid
+        from pg_catalog.pg_partition_ancestors(class.oid::pg_catalog.regclass) as ancestor(relid)
+        where ancestor.relid <> class.oid
+    ) as ancestors,
+    exists (
+        select from pg_catalog.pg_index as index
+        where index.indrelid = class.oid and index.indisprimary
+    ) as has_primary_key
+from wanted
+join pg_catalog.pg_class as class on class.oid = wanted.oid
+join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
+where class.relkind in ('r', 'p')
+order by class.oid

@@ -1,0 +1,181 @@
+//! Encodes what passed, once per view, and hands it to the outboxes.
+
+use std::{collections::HashMap, sync::Arc};
+
+use walcast_change::ColumnSet;
+use walcast_protocol::{
+    changes::{OldView, View},
+    frame,
+};
+
+use super::{
+    layout::{Layout, Layouts},
+    plan::{Gate, Plan, Recipient},
+    questions::Answers,
+    subscriptions::{ChannelHandle, Subscriber, Subscriptions},
+};
+use crate::{
+    outbox::{Delivery, Sent},
+    telemetry::Metrics,
+};
+
+/// Delivers the plans of one batch.
+#[derive(Debug)]
+pub(super) struct Deliverer<'a> {
+    subscriptions: &'a Subscriptions,
+    layouts: &'a Layouts,
+    metrics: &'a Metrics,
+    max_record_bytes: usize,
+}
+
+/// What decides the bytes of a payload: everyone with an equal key gets the same ones.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct PayloadKey {
+    view: usize,
+    selected: Option<ColumnSet>,
+    is_old_whole: bool,
+    is_problem: bool,
+}
+
+struct Payload {
+    key: PayloadKey,
+    data: Vec<u8>,
+}
+
+/// One message: a channel, the bindings it is for, and the payload.
+struct Message<'a> {
+    channel: &'a Arc<ChannelHandle>,
+    ids: Vec<u32>,
+    payload: usize,
+}
+
+impl<'a> Deliverer<'a> {
+    /// A deliverer for one batch.
+    pub(super) fn new(
+        subscriptions: &'a Subscriptions,
+        layouts: &'a Layouts,
+        metrics: &'a Metrics,
+        max_record_bytes: usize,
+    ) -> Self {
+        Self { subscriptions, layouts, metrics, max_record_bytes }
+    }
+
+    /// Delivers one event to everyone whose gates are open.
+    pub(super) fn deliver(&mut self, plan: &Plan, answers: &Answers) {
+        let Some(layout) = self.layouts.get(plan.layout) else { return };
+        let is_open = |gate: Gate| match gate {
+            Gate::Open => true,
+            Gate::Closed => false,
+            Gate::Ask(slot) => answers.is_yes(slot),
+        };
+        let mut payloads: Vec<Payload> = Vec::new();
+        let mut messages: Vec<Message<'_>> = Vec::new();
+        let mut by_channel: HashMap<(*const ChannelHandle, usize), usize> = HashMap::new();
+        for recipient in &plan.recipients {
+            let Some(subscriber) = self.subscriptions.find(recipient.subscription) else {
+                continue;
+            };
+            if recipient.row == Gate::Open {
+                self.metrics.verdicts_in_process_allow.increment(1);
+            }
+            if !is_open(recipient.filter) || !is_open(recipient.row) {
+                continue;
+            }
+            let key = PayloadKey {
+                view: recipient.view,
+                selected: selected(layout, subscriber),
+                is_old_whole: is_open(recipient.old),
+                is_problem: recipient.is_problem,
+            };
+            let payload = self.payload(layout, plan, recipient, key, &mut payloads);
+            let channel = &subscriber.channel;
+            let place = (Arc::as_ptr(channel), payload);
+            // Most events have one recipient, for whom no map is needed.
+            let same = match messages.first() {
+                None => None,
+                Some(_) if plan.recipients.len() == 1 => None,
+                Some(_) => by_channel.get(&place).copied(),
+            };
+            match same.and_then(|position| messages.get_mut(position)) {
+                Some(message) if !message.ids.contains(&subscriber.binding) => {
+                    message.ids.push(subscriber.binding);
+                }
+                Some(_) => {}
+                None => {
+                    if plan.recipients.len() > 1 {
+                        by_channel.insert(place, messages.len());
+                    }
+                    messages.push(Message { channel, ids: vec![subscriber.binding], payload });
+                }
+            }
+        }
+        for message in messages {
+            if let Some(payload) = payloads.get(message.payload) {
+                self.send(plan, &message, &payload.data);
+            }
+        }
+    }
+
+    fn payload(
+        &self,
+        layout: &Layout,
+        plan: &Plan,
+        recipient: &Recipient,
+        key: PayloadKey,
+        payloads: &mut Vec<Payload>,
+    ) -> usize {
+        if let Some(position) = payloads.iter().position(|payload| payload.key == key) {
+            return position;
+        }
+        let mut data = Vec::with_capacity(512);
+        if let Some(view) = layout.views.get(recipient.view) {
+            match view.problem {
+                Some(problem) if recipient.is_problem => {
+                    layout.encoder.encode_problem(&plan.event, problem, &mut data);
+                }
+                _ => {
+                    let shown = View {
+                        selectable: &view.selectable,
+                        selected: key.selected.as_ref(),
+                        old: if key.is_old_whole { OldView::Whole } else { OldView::KeyOnly },
+                        max_record_bytes: self.max_record_bytes,
+                    };
+                    layout.encoder.encode(&plan.event, &shown, &mut data);
+                }
+            }
+        }
+        payloads.push(Payload { key, data });
+        payloads.len() - 1
+    }
+
+    fn send(&self, plan: &Plan, message: &Message<'_>, data: &[u8]) {
+        let channel = message.channel;
+        let frame = if channel.is_legacy {
+            let event = plan.event.kind().as_str();
+            frame::legacy_change(channel.version, &channel.topic, event, data)
+        } else {
+            frame::postgres_changes(channel.version, &channel.topic, &message.ids, data)
+        };
+        let delivery = Delivery::Change {
+            channel: channel.id,
+            frame,
+            committed_us: plan.event.commit.timestamp_us,
+        };
+        match channel.outbox.send(delivery) {
+            Sent::Queued => self.metrics.events_out.increment(1),
+            Sent::Overflowed => {
+                self.metrics.queue_overflows.increment(1);
+                tracing::warn!(
+                    topic = channel.topic.as_str(),
+                    "a client does not read fast enough: its connection is closed"
+                );
+            }
+            Sent::Gone => {}
+        }
+    }
+}
+
+fn selected(layout: &Layout, subscriber: &Subscriber) -> Option<ColumnSet> {
+    let select = subscriber.select.as_ref()?;
+    Some(select.iter().filter_map(|name| layout.table.position(name)).collect())
+}

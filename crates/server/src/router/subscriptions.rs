@@ -1,0 +1,247 @@
+//! Who wants what: channels, their bindings, and the index over them.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use walcast_change::TableId;
+use walcast_channels::ChannelId;
+use walcast_filters::{
+    EventSelection, Filter, MatchIndex, RawCondition, SubscriptionId,
+    claims::{Audience, AudienceId, Audiences, Role},
+};
+use walcast_protocol::{Topic, Version};
+
+use crate::{
+    catalogue::{Catalogue, Coverage},
+    outbox::Outbox,
+};
+
+/// Names a connection within this process.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnectionId(pub u64);
+
+/// A channel as the router sees it.
+#[derive(Debug)]
+pub struct ChannelHandle {
+    /// The connection it is on.
+    pub connection: ConnectionId,
+    /// Its number within the connection.
+    pub id: ChannelId,
+    /// Its topic, for the frames.
+    pub topic: Topic,
+    /// The serialiser of its connection.
+    pub version: Version,
+    /// Whether changes are sent in the pre-2022 form.
+    pub is_legacy: bool,
+    /// Who is behind it.
+    pub audience: Audience,
+    /// Where its frames go.
+    pub outbox: Outbox,
+}
+
+/// One binding of a channel, checked against the catalogue.
+#[derive(Clone, Debug)]
+pub struct PreparedBinding {
+    /// The id clients know it by.
+    pub id: u32,
+    /// The schema's name; `None` for every schema.
+    pub schema: Option<Box<str>>,
+    /// The table's name; `None` for every table.
+    pub table: Option<Box<str>>,
+    /// Which changes.
+    pub events: EventSelection,
+    /// The filter as parsed, to be checked against tables that join the publication later.
+    pub conditions: Arc<[RawCondition]>,
+    /// The columns to send besides the primary key; `None` for all.
+    pub select: Option<Arc<[String]>>,
+    /// The tables it covers, each with the filter checked against it.
+    pub coverage: Vec<(Coverage, Arc<Filter>)>,
+}
+
+/// One binding on one table: an entry of the index.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    /// The channel.
+    pub(super) channel: Arc<ChannelHandle>,
+    /// The channel's audience.
+    pub(super) audience: AudienceId,
+    /// The id clients know the binding by.
+    pub(super) binding: u32,
+    /// The table whose policies and privileges decide.
+    pub(super) guard: TableId,
+    /// The columns to send besides the primary key; `None` for all.
+    pub(super) select: Option<Arc<[String]>>,
+    /// The filter, for the questions only PostgreSQL can answer.
+    pub(super) filter: Arc<Filter>,
+    table: TableId,
+}
+
+/// All subscriptions.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    /// Finds the candidates of an event.
+    pub(super) index: MatchIndex,
+    /// Everyone who must get the same verdict.
+    pub(super) audiences: Audiences,
+    subscribers: Vec<Option<Subscriber>>,
+    free: Vec<SubscriptionId>,
+    channels: HashMap<(ConnectionId, ChannelId), Entry>,
+    published: BTreeSet<TableId>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    channel: Arc<ChannelHandle>,
+    audience: AudienceId,
+    bindings: Vec<PreparedBinding>,
+    subscriptions: Vec<SubscriptionId>,
+}
+
+impl Subscriptions {
+    /// How many subscriptions there are, one per binding and table.
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The channels that have any.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &Arc<ChannelHandle>> {
+        self.channels.values().map(|entry| &entry.channel)
+    }
+
+    /// The subscriber behind an id the index gave.
+    pub(super) fn find(&self, id: SubscriptionId) -> Option<&Subscriber> {
+        self.subscribers.get(usize::try_from(id.0).ok()?)?.as_ref()
+    }
+
+    /// Makes a channel's bindings live, in place of those it had.
+    pub(super) fn subscribe(
+        &mut self,
+        channel: &Arc<ChannelHandle>,
+        bindings: Vec<PreparedBinding>,
+    ) {
+        self.unsubscribe(channel.connection, channel.id);
+        let audience = self.audiences.enter(channel.audience.clone());
+        let mut entry = Entry {
+            channel: Arc::clone(channel),
+            audience,
+            bindings: Vec::new(),
+            subscriptions: Vec::new(),
+        };
+        for binding in bindings {
+            for (coverage, filter) in &binding.coverage {
+                self.insert(&mut entry, &binding, coverage, filter);
+            }
+            entry.bindings.push(binding);
+        }
+        self.channels.insert((channel.connection, channel.id), entry);
+    }
+
+    /// Forgets a channel.
+    pub(super) fn unsubscribe(&mut self, connection: ConnectionId, channel: ChannelId) {
+        let Some(entry) = self.channels.remove(&(connection, channel)) else { return };
+        for id in entry.subscriptions {
+            self.remove(id);
+        }
+        self.audiences.leave(entry.audience);
+    }
+
+    /// Follows a catalogue whose publication may have changed: bindings cover tables that joined
+    /// it, and forget tables that no longer exist.
+    pub(super) fn follow(&mut self, catalogue: &Catalogue) {
+        let published: BTreeSet<TableId> = catalogue
+            .tables
+            .values()
+            .filter(|known| known.is_published)
+            .map(|known| known.table.id)
+            .collect();
+        if published == self.published {
+            return;
+        }
+        self.published = published;
+        let keys: Vec<_> = self.channels.keys().copied().collect();
+        for key in keys {
+            let Some(mut entry) = self.channels.remove(&key) else { continue };
+            self.follow_entry(catalogue, &mut entry);
+            self.channels.insert(key, entry);
+        }
+    }
+
+    fn follow_entry(&mut self, catalogue: &Catalogue, entry: &mut Entry) {
+        entry.subscriptions.retain(|id| {
+            let table = self.find(*id).map(|subscriber| subscriber.table);
+            let exists = table.is_some_and(|table| catalogue.tables.contains_key(&table));
+            if !exists {
+                self.remove(*id);
+            }
+            exists
+        });
+        let mut bindings = std::mem::take(&mut entry.bindings);
+        for binding in &mut bindings {
+            binding.coverage.retain(|(old, _)| catalogue.tables.contains_key(&old.target));
+            let covered = catalogue.covered_by(binding.schema.as_deref(), binding.table.as_deref());
+            for coverage in covered {
+                if binding.coverage.iter().any(|(old, _)| old.target == coverage.target) {
+                    continue;
+                }
+                let role = &entry.channel.audience.role;
+                let Some(filter) = checked(catalogue, role, binding, &coverage) else { continue };
+                self.insert(entry, binding, &coverage, &filter);
+                binding.coverage.push((coverage, filter));
+            }
+        }
+        entry.bindings = bindings;
+    }
+
+    fn insert(
+        &mut self,
+        entry: &mut Entry,
+        binding: &PreparedBinding,
+        coverage: &Coverage,
+        filter: &Arc<Filter>,
+    ) {
+        let subscriber = Subscriber {
+            channel: Arc::clone(&entry.channel),
+            audience: entry.audience,
+            binding: binding.id,
+            guard: coverage.guard.table.id,
+            select: binding.select.clone(),
+            filter: Arc::clone(filter),
+            table: coverage.target,
+        };
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.subscribers.push(None);
+            SubscriptionId(self.subscribers.len() as u64 - 1)
+        });
+        if let Some(slot) =
+            usize::try_from(id.0).ok().and_then(|position| self.subscribers.get_mut(position))
+        {
+            *slot = Some(subscriber);
+        }
+        self.index.insert(id, coverage.target, binding.events, Arc::clone(filter));
+        entry.subscriptions.push(id);
+    }
+
+    fn remove(&mut self, id: SubscriptionId) {
+        self.index.remove(id);
+        if let Some(slot) =
+            usize::try_from(id.0).ok().and_then(|position| self.subscribers.get_mut(position))
+        {
+            *slot = None;
+            self.free.push(id);
+        }
+    }
+}
+
+/// The binding's filter checked against a table that joined later; `None` when it does not fit.
+fn checked(
+    catalogue: &Catalogue,
+    role: &Role,
+    binding: &PreparedBinding,
+    coverage: &Coverage,
+) -> Option<Arc<Filter>> {
+    let table = &coverage.guard.table;
+    let selectable = catalogue.selectable(role, table, table);
+    Filter::check(&binding.conditions, table, &selectable).ok().map(Arc::new)
+}

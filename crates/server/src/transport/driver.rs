@@ -1,0 +1,315 @@
+//! The loop of one connection: the same for every kind of socket.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+    time::Instant,
+};
+use walcast_channels::{
+    ChannelId, Event, Input, Output, Session, SubscribeFailure, SubscribeRequest, Token,
+};
+use walcast_filters::claims::Audience;
+use walcast_protocol::{ClientMessage, CloseCode, MalformedFrame, Version, frame};
+
+use super::{
+    TransportParts,
+    writer::{Farewell, Outgoing},
+};
+use crate::{
+    outbox::{Delivery, Inbox, Outbox, queue},
+    router::{ChannelHandle, Command, ConnectionId},
+    subscribe,
+};
+
+/// Frames the driver takes from the inbox, or lets pile up before the writer takes them.
+const BATCH_FRAMES_MAX: usize = 256;
+
+/// What a socket received.
+#[derive(Debug)]
+pub(super) enum Inbound {
+    /// A message of the client, or why it is none.
+    Message(Result<ClientMessage, MalformedFrame>),
+    /// A ping or pong.
+    Activity,
+    /// A frame larger than allowed.
+    TooLarge,
+    /// The client closed the connection, or it broke.
+    Gone,
+}
+
+/// One connection.
+pub(super) struct Driver {
+    parts: Arc<TransportParts>,
+    connection: ConnectionId,
+    version: Version,
+    session: Session,
+    outbox: Outbox,
+    inbox: Inbox,
+    farewell: Farewell,
+    batch: Vec<Outgoing>,
+    outputs: Vec<Output>,
+    subscribing: HashMap<ChannelId, AbortHandle>,
+    tasks: JoinSet<()>,
+    n_channels: u32,
+    is_closing: bool,
+}
+
+impl Driver {
+    /// A connection whose token was verified.
+    pub(super) fn new(
+        parts: Arc<TransportParts>,
+        version: Version,
+        token: Token,
+        farewell: Farewell,
+    ) -> Self {
+        let now = parts.started.elapsed();
+        let session = Session::new(version, token, Arc::clone(&parts.limits), now);
+        let (outbox, inbox) = queue(parts.outbox_limits);
+        Self {
+            connection: parts.next_connection(),
+            version,
+            session,
+            outbox,
+            inbox,
+            farewell,
+            batch: Vec::new(),
+            outputs: Vec::new(),
+            subscribing: HashMap::new(),
+            tasks: JoinSet::new(),
+            n_channels: 0,
+            is_closing: false,
+            parts,
+        }
+    }
+
+    /// Runs until either side closes. `inbound` is read only while there is room for answers, so
+    /// that a client that sends without reading is held back by TCP.
+    pub(super) async fn run(
+        mut self,
+        mut inbound: impl Receive,
+        batches: mpsc::Sender<Vec<Outgoing>>,
+    ) {
+        let overflow = self.inbox.overflow();
+        let shutdown = self.parts.shutdown.clone();
+        let mut deliveries = Vec::new();
+        let mut is_told_to_stop = false;
+        while !self.is_closing {
+            let deadline = self.deadline();
+            let has_room = self.batch.len() < BATCH_FRAMES_MAX;
+            tokio::select! {
+                biased;
+                () = overflow.cancelled() => {
+                    self.farewell.abandon(CloseCode::SlowConsumer);
+                    self.batch.clear();
+                    self.is_closing = true;
+                }
+                () = shutdown.cancelled(), if !is_told_to_stop => {
+                    is_told_to_stop = true;
+                    self.feed(Input::Shutdown);
+                }
+                permit = batches.reserve(), if !self.batch.is_empty() => match permit {
+                    Ok(permit) => permit.send(std::mem::take(&mut self.batch)),
+                    Err(_) => self.is_closing = true,
+                },
+                () = tokio::time::sleep_until(deadline) => self.feed(Input::Tick),
+                received = inbound.receive(), if has_room => self.take(received),
+                n_received = self.inbox.receive(&mut deliveries, BATCH_FRAMES_MAX), if has_room => {
+                    if n_received == 0 {
+                        self.is_closing = true;
+                    }
+                    for delivery in deliveries.drain(..) {
+                        self.deliver(delivery);
+                    }
+                }
+            }
+            while self.tasks.try_join_next().is_some() {}
+        }
+        if !self.batch.is_empty() {
+            // The writer is gone already when this fails.
+            let _ = batches.try_send(std::mem::take(&mut self.batch));
+        }
+        drop(batches);
+        self.forget_subscriptions().await;
+    }
+
+    fn deadline(&self) -> Instant {
+        let started = self.parts.started;
+        Instant::from_std(started + self.session.deadline().min(Duration::from_secs(1 << 32)))
+    }
+
+    fn take(&mut self, received: Inbound) {
+        match received {
+            Inbound::Message(Ok(message)) => {
+                self.parts.metrics.messages_in.increment(1);
+                self.feed(Input::Message(message));
+            }
+            Inbound::Message(Err(malformed)) => self.feed(Input::Malformed(malformed)),
+            Inbound::Activity => self.feed(Input::Activity),
+            Inbound::TooLarge => {
+                self.farewell.close(CloseCode::TooLarge);
+                self.is_closing = true;
+            }
+            Inbound::Gone => self.is_closing = true,
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Change { channel, frame, committed_us } => {
+                if self.session.is_open(channel) {
+                    let committed_us = Some(committed_us);
+                    self.batch.push(Outgoing { frame, committed_us });
+                }
+            }
+            Delivery::Answer(input) => self.feed(*input),
+        }
+    }
+
+    /// Gives the session an input and does what it says.
+    fn feed(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut outputs = std::mem::take(&mut self.outputs);
+            self.session.handle(self.parts.started.elapsed(), input, &mut outputs);
+            for output in outputs.drain(..) {
+                inputs.extend(self.perform(output));
+            }
+            self.outputs = outputs;
+        }
+        self.note_channels(self.session.n_channels());
+    }
+
+    /// Keeps the gauge over all connections up to date.
+    fn note_channels(&mut self, n_channels: usize) {
+        let n_channels = u32::try_from(n_channels).unwrap_or(u32::MAX);
+        let gauge = &self.parts.metrics.channels;
+        gauge.increment(f64::from(n_channels) - f64::from(self.n_channels));
+        self.n_channels = n_channels;
+    }
+
+    fn perform(&mut self, output: Output) -> Option<Input> {
+        match output {
+            Output::Send(message) => {
+                if let Some(frame) = frame::encode(self.version, &message) {
+                    self.batch.push(Outgoing { frame, committed_us: None });
+                }
+            }
+            Output::VerifyToken { channel, token } => {
+                let now_unix =
+                    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                let result = self.parts.verifier.verify(&token, now_unix);
+                return Some(Input::TokenVerified { channel, token, result });
+            }
+            Output::Subscribe { channel, attempt, request } => {
+                self.subscribe(channel, attempt, request);
+            }
+            Output::Unsubscribe { channel } => self.unsubscribe(channel),
+            Output::Close { code } => {
+                self.farewell.close(code);
+                self.is_closing = true;
+            }
+            Output::Count(event) => self.count(event),
+        }
+        None
+    }
+
+    fn count(&self, event: Event) {
+        let metrics = &self.parts.metrics;
+        match event {
+            Event::MalformedFrame(_) | Event::ReferenceTooLong => {
+                metrics.malformed_frames.increment(1);
+            }
+            Event::Joined => metrics.joins.increment(1),
+            Event::JoinRefused(code) => metrics.join_error(code.as_str()),
+            Event::UnmatchedTopic
+            | Event::UnknownEvent
+            | Event::StaleLeave
+            | Event::InvalidJoinPayload(_)
+            | Event::Left
+            | Event::ChannelShutdown
+            | Event::AccessTokenIgnored
+            | Event::AccessTokenThrottled
+            | Event::AccessTokenReplaced
+            | Event::Subscribed
+            | Event::SubscribeRefused
+            | Event::SubscribeRetried
+            | Event::SubscriptionLost
+            | Event::NotAvailable => {}
+        }
+        tracing::debug!(connection = self.connection.0, ?event, "session");
+    }
+
+    /// Checks and subscribes in a task of its own, so that a slow catalogue does not hold back the
+    /// connection's heartbeats.
+    fn subscribe(&mut self, channel: ChannelId, attempt: u32, request: Arc<SubscribeRequest>) {
+        let parts = Arc::clone(&self.parts);
+        let handle = Arc::new(ChannelHandle {
+            connection: self.connection,
+            id: channel,
+            topic: request.topic.clone(),
+            version: self.version,
+            is_legacy: request.is_legacy,
+            audience: Audience { role: request.role.clone(), claims: request.claims.clone() },
+            outbox: self.outbox.clone(),
+        });
+        let task = self.tasks.spawn(async move {
+            let prepared = subscribe::prepare(&request, &parts.catalogue, &parts.authorizer).await;
+            let failure = match prepared {
+                Ok(bindings) => {
+                    let outbox = handle.outbox.clone();
+                    let command = Command::Subscribe { channel: handle, attempt, bindings };
+                    if parts.router.commands.send(command).await.is_ok() {
+                        return;
+                    }
+                    let error = "the server is stopping".to_owned();
+                    (outbox, SubscribeFailure::Unavailable { error })
+                }
+                Err(failure) => (handle.outbox.clone(), failure),
+            };
+            let (outbox, failure) = failure;
+            let answer = Input::Subscribed { channel, attempt, result: Err(failure) };
+            outbox.send(Delivery::Answer(Box::new(answer)));
+        });
+        if let Some(earlier) = self.subscribing.insert(channel, task) {
+            earlier.abort();
+        }
+    }
+
+    fn unsubscribe(&mut self, channel: ChannelId) {
+        if let Some(task) = self.subscribing.remove(&channel) {
+            task.abort();
+        }
+        let commands = self.parts.router.commands.clone();
+        let command = Command::Unsubscribe { connection: self.connection, channel };
+        match commands.try_send(command) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Err(mpsc::error::TrySendError::Full(command)) => {
+                self.tasks.spawn(async move {
+                    // A router that is gone has no subscriptions to forget.
+                    let _ = commands.send(command).await;
+                });
+            }
+        }
+    }
+
+    async fn forget_subscriptions(mut self) {
+        let channels: Vec<ChannelId> = self.subscribing.keys().copied().collect();
+        for channel in channels {
+            self.unsubscribe(channel);
+        }
+        while self.tasks.join_next().await.is_some() {}
+        self.note_channels(0);
+    }
+}
+
+/// The receiving half of a socket.
+pub(super) trait Receive: Send {
+    /// The next thing the client sent; cancel-safe.
+    fn receive(&mut self) -> impl Future<Output = Inbound> + Send;
+}
