@@ -35,12 +35,13 @@ impl Welcome {
     }
 
     fn snippet(&self) -> String {
-        // Lines that a Node prompt takes one by one: none begins with a dot.
+        // Lines that a Node prompt takes one by one: none begins with a dot, and none has a value
+        // that the prompt would print.
         format!(
             "const {{ createClient }} = require('@supabase/supabase-js')\n\
              const client = createClient('http://{address}', '{key}', \
              {{ realtime: {{ transport: globalThis.WebSocket ?? require('ws') }} }})\n\
-             client.channel('demo').on('postgres_changes', \
+             const channel = client.channel('demo').on('postgres_changes', \
              {{ event: '*', schema: 'public', table: 'messages' }}, \
              (change) => console.log(change.eventType, change.new)\
              ).subscribe((status) => console.log(status))",
@@ -98,8 +99,8 @@ impl fmt::Display for Welcome {
              \x20 Tables: messages (row-level security), todos, countries.\n\n\
              Paste into node, where @supabase/supabase-js is installed \
              (before Node 22 also ws):\n\n{}\n\n\
-             Insert a row that alice may see; with the key of anon or bob, \
-             nothing would be printed:\n\n{}\n",
+             Once it says SUBSCRIBED, insert a row that alice may see; with the key of anon or \
+             bob, nothing would be printed:\n\n{}\n",
             self.snippet(),
             self.insertion(),
         )?;
@@ -172,7 +173,7 @@ mod tests {
         let snippet = welcome().snippet();
         assert!(snippet.contains("createClient('http://127.0.0.1:4000', 'alice-token'"));
         for line in snippet.lines() {
-            assert!(!line.trim_start().starts_with('.'), "{line}");
+            assert!(line.starts_with("const "), "{line}");
         }
     }
 
