@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use walcast_change::{Cell, Collation, Column, ColumnSet, PgType, Row, Table, TypeKind};
+use walcast_change::{Cell, Collation, Column, ColumnSet, PgType, Row, Table, TypeKind, oid};
 
 use crate::{
     FilterError, Operator, RawCondition, array,
@@ -30,6 +30,8 @@ pub(crate) struct Condition {
     pub(crate) data_type: Arc<PgType>,
     pub(crate) base_type: Arc<PgType>,
     pub(crate) kind: Kind,
+    /// Its place among the conditions as they were written.
+    pub(crate) written: usize,
     /// Where the column was when the condition was checked: looked at first.
     position: usize,
     test: Test,
@@ -87,6 +89,7 @@ impl Truth {
 impl Condition {
     pub(crate) fn check(
         raw: &RawCondition,
+        written: usize,
         table: &Table,
         selectable: &ColumnSet,
     ) -> Result<Self, FilterError> {
@@ -110,6 +113,7 @@ impl Condition {
             data_type: Arc::clone(&column.data_type),
             base_type: Arc::clone(&column.base_type),
             kind,
+            written,
             position,
             test,
         })
@@ -408,8 +412,9 @@ fn in_test(value: &str, kind: Kind, column: &Column, table: &Table) -> Result<Te
     for element in literal.elements.iter().flatten() {
         match kind.read_operand(element, &base_name) {
             Reading::Value(value) => values.push(value.into_owned()),
-            Reading::Invalid(error) => return Err(error),
-            Reading::Unknown => has_unknown = true,
+            // PostgreSQL reads the values in order, and what comes first is the error it gives.
+            Reading::Invalid(error) if !has_unknown => return Err(error),
+            Reading::Invalid(_) | Reading::Unknown => has_unknown = true,
         }
     }
     if literal.length > MAX_IN_VALUES {
@@ -439,7 +444,7 @@ fn refuse_missing_operator(
         operator.sql()
     };
     if let (TypeKind::Array { element }, Operator::In) = (&column.base_type.kind, operator) {
-        let array = type_name::display(&column.base_type, table);
+        let array = type_name::display(&column.data_type, table);
         let element = table.types.find(*element);
         let element = element.map_or_else(
             || array.trim_end_matches("[]").to_owned(),
@@ -448,12 +453,12 @@ fn refuse_missing_operator(
         return Err(FilterError::no_operator(&array, sql, &element));
     }
     let is_missing = match column.base_type.id {
-        walcast_change::oid::JSON | walcast_change::oid::XML => true,
-        walcast_change::oid::POINT => operator != Operator::Neq,
+        oid::JSON | oid::XML => true,
+        oid::POINT => operator != Operator::Neq,
         _ => false,
     };
     if is_missing {
-        let name = type_name::display(&column.base_type, table);
+        let name = type_name::display(&column.data_type, table);
         return Err(FilterError::no_operator(&name, sql, &name));
     }
     Ok(())

@@ -66,7 +66,8 @@ impl Filter {
     ) -> Result<Self, FilterError> {
         let mut conditions: Vec<_> = conditions
             .iter()
-            .map(|condition| Condition::check(condition, table, selectable))
+            .enumerate()
+            .map(|(written, condition)| Condition::check(condition, written, table, selectable))
             .collect::<Result<_, _>>()?;
         conditions.sort_by(|left, right| {
             (&left.column, left.operator, &left.value, left.is_negated).cmp(&(
@@ -79,14 +80,13 @@ impl Filter {
         Ok(Self { conditions: conditions.into() })
     }
 
-    /// What PostgreSQL must accept before the filter may be used, in order.
+    /// What PostgreSQL must accept before the filter may be used, in the order it was written.
     #[must_use]
     pub fn verifications(&self) -> Vec<Verification> {
-        let conditions = self.conditions.iter();
-        conditions
-            .filter(|condition| condition.needs_verification())
-            .map(sql::verification)
-            .collect()
+        let mut doubtful: Vec<_> =
+            self.conditions.iter().filter(|condition| condition.needs_verification()).collect();
+        doubtful.sort_by_key(|condition| condition.written);
+        doubtful.into_iter().map(sql::verification).collect()
     }
 
     /// Whether a row matches. The table is aligned with the row: same columns, same positions.

@@ -1,7 +1,7 @@
 //! LIKE patterns: `%` any text, `_` any one character, `\` takes the next one literally.
 
-/// Most steps spent on one value; PostgreSQL is asked about what takes longer.
-const MAX_STEPS: usize = 4_000_000;
+/// Most steps spent on one value, a few milliseconds; PostgreSQL is asked about what takes longer.
+const MAX_STEPS: usize = 1_000_000;
 
 /// A pattern, ready to match.
 #[derive(Debug)]

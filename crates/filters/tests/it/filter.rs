@@ -1,9 +1,12 @@
 //! Checking, matching and printing filters.
 
-use walcast_change::{Cell, Collation, ColumnSet, Row, oid};
-use walcast_filters::{Filter, MAX_IN_VALUES, Match, parse};
+use proptest::prelude::{Strategy, prop, prop_assert_eq, prop_oneof, proptest};
+use walcast_change::{Cell, Collation, ColumnSet, Row, TypeId, oid};
+use walcast_filters::{Filter, MAX_IN_VALUES, Match, Operator, RawCondition, parse};
 
-use crate::support::{EMAIL, HSTORE, INT4_ARRAY, MOOD, POSINT, TEXT_ARRAY, filter, row, table};
+use crate::support::{
+    CITEXT, EMAIL, HSTORE, INT4_ARRAY, MOOD, POSINT, TEXT_ARRAY, filter, row, table, types,
+};
 
 #[test]
 fn a_filter_is_refused_in_postgresqls_words() {
@@ -257,4 +260,69 @@ fn a_filter_is_written_as_sql() {
     check("ch=eq.a", r#"("ch" = 'a'::"pg_catalog"."bpchar")"#);
     check("by=eq.\\x61", r#"(encode("by", 'hex') COLLATE "C" = '61'::"pg_catalog"."text")"#);
     check("q\"=match.x", r#"("q"""::"pg_catalog"."text" ~ 'x'::"pg_catalog"."text")"#);
+}
+
+#[test]
+fn a_pattern_that_takes_too_long_is_left_to_postgresql() {
+    let table = table(&[("s", oid::TEXT)]);
+    let filter = filter(&format!("s=like.%{}b", "a".repeat(2_000)), &table).expect("a filter");
+    let long = "a".repeat(10_000);
+    assert_eq!(filter.matches(&table, &row(&[Some(&long)])), Match::Undecided);
+    assert_eq!(filter.matches(&table, &row(&[Some("b")])), Match::No);
+}
+
+fn type_ids() -> impl Strategy<Value = TypeId> {
+    let registry = types();
+    let mut known: Vec<TypeId> =
+        (1..30_000).map(TypeId).filter(|id| registry.find(*id).is_some()).collect();
+    known.push(CITEXT);
+    prop::sample::select(known)
+}
+
+fn texts() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "\\PC{0,12}",
+        "[-+0-9.eEx_ ]{0,8}",
+        "[0-9]{1,7}-[0-9]{1,2}-[0-9]{1,2}([T ][0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\\.[0-9]{1,7})?)?(Z|[+-][0-9:]{1,8})?)?( BC)?",
+        "[a-c%_\\\\(){}\\[\\]|*+?^$.-]{0,12}",
+        "\\{[a-c,\"\\\\{}]{0,10}\\}",
+        prop::sample::select(vec![
+            "null",
+            "true",
+            "sad",
+            "NaN",
+            "-Infinity",
+            "infinity",
+            "\\\\x61"
+        ])
+        .prop_map(str::to_owned),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_operand_and_any_cell_are_survived_and_not_turns_what_is_decided(
+        (id, operator) in (type_ids(), prop::sample::select(Operator::ALL)),
+        (value, cell) in (texts(), texts()),
+    ) {
+        let table = table(&[("c_v", id)]);
+        let verdict = |is_negated| {
+            let column = "c_v".to_owned();
+            let condition = RawCondition { column, operator, value: value.clone(), is_negated };
+            let filter = Filter::check(&[condition], &table, &ColumnSet::all(1)).ok()?;
+            assert!(filter.to_sql(&table).contains("c_v"));
+            assert!(filter.verifications().len() < 2);
+            Some(filter.matches(&table, &row(&[Some(&cell)])))
+        };
+        let positive = verdict(false);
+        let turned = positive.map(|verdict| match verdict {
+            Match::Yes => Match::No,
+            Match::No => Match::Yes,
+            Match::Undecided => Match::Undecided,
+        });
+        // NULL among the values of `in` makes neither true.
+        if operator != Operator::In || !value.to_ascii_lowercase().contains("null") {
+            prop_assert_eq!(verdict(true), turned);
+        }
+    }
 }
