@@ -1,6 +1,9 @@
 //! The stream: START_REPLICATION, reading, feedback.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 use bytes::Buf;
 use postgres_protocol::message::{backend::Message, frontend};
@@ -34,6 +37,15 @@ pub struct ReplicationStream {
     started: Instant,
     /// An error that was found behind items which were given out first.
     failed: Option<ReplicationError>,
+}
+
+impl fmt::Debug for ReplicationStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplicationStream")
+            .field("identity", &self.identity)
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ReplicationStream {

@@ -31,6 +31,7 @@ impl<'a> Reader<'a> {
         Malformed { offset: self.offset(), problem }
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let Some((head, rest)) = self.rest.split_first_chunk::<N>() else {
             return Err(self.malformed(Problem::UnexpectedEnd { n_missing: N - self.rest.len() }));
@@ -39,14 +40,17 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
         self.array().map(|[byte]| byte)
     }
 
+    #[inline]
     pub(crate) fn i16(&mut self) -> Result<i16, Malformed> {
         self.array().map(i16::from_be_bytes)
     }
 
+    #[inline]
     pub(crate) fn i32(&mut self) -> Result<i32, Malformed> {
         self.array().map(i32::from_be_bytes)
     }
@@ -64,6 +68,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A 16-bit count, which may not be negative.
+    #[inline]
     pub(crate) fn count(&mut self) -> Result<usize, Malformed> {
         let at = self.offset();
         let count = self.i16()?;
@@ -71,12 +76,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A 32-bit length, which may not be negative.
+    #[inline]
     pub(crate) fn length(&mut self) -> Result<usize, Malformed> {
         let at = self.offset();
         let length = self.i32()?;
         usize::try_from(length).map_err(|_| negative(at, length))
     }
 
+    #[inline]
     pub(crate) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let Some((head, rest)) = self.rest.split_at_checked(length) else {
             let n_missing = length - self.rest.len();
@@ -87,6 +94,7 @@ impl<'a> Reader<'a> {
     }
 
     /// UTF-8 text of a known length.
+    #[inline]
     pub(crate) fn text(&mut self, length: usize) -> Result<&'a str, Malformed> {
         let at = self.offset();
         std::str::from_utf8(self.bytes(length)?).map_err(|error| not_utf8(at, error))

@@ -1,10 +1,10 @@
 //! Lost connections: nothing lost, nothing twice.
 
-use walcast_change::Cell;
-use walcast_replicator::{Continuity, ReplicationError, Resume, StreamItem};
+use walcast_change::{Cell, Lsn};
+use walcast_replicator::{Break, Continuity, ReplicationError, Resume, StreamItem};
 
 use crate::{
-    reading::{explain, next_batch, start, try_start},
+    reading::{explain, next_batch, read_error, read_rows, show, start, try_start},
     server::{Database, Server},
 };
 
@@ -94,6 +94,80 @@ async fn the_backend_is_terminated() {
     assert_eq!(ids, (0..N_TRANSACTIONS * N_ROWS).collect::<Vec<_>>());
 }
 
+async fn with_notes(server: &Server) -> Database {
+    let database = server.existing_database("postgres").await;
+    database
+        .run(
+            "create table notes (id int primary key);
+             create publication supabase_realtime for table notes;",
+        )
+        .await;
+    database
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgresql_is_restarted() {
+    let mut server = Server::start("");
+    let database = with_notes(&server).await;
+    let (mut stream, _) = start(&database, None).await;
+    database.run("insert into notes values (1)").await;
+    read_rows(&mut stream, 1).await;
+    database.run("insert into notes values (2)").await;
+    let reading = tokio::spawn(async move {
+        // Goes on reading, so that the server can stop as soon as everything was confirmed.
+        let error = read_error(&mut stream).await;
+        assert!(error.is_transient(), "{}", explain(&error));
+        stream.resume()
+    });
+    server.restart();
+    let resume = reading.await.unwrap();
+    let database = server.existing_database("postgres").await;
+    database.run("insert into notes values (3)").await;
+    let mut stream = restart(&database, &resume).await;
+    let rows = read_rows(&mut stream, 1).await;
+    assert_eq!(rows.iter().map(show).collect::<Vec<_>>(), ["notes insert new(3)"]);
+    stream.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_timeline_goes_up_and_the_slot_comes_along() {
+    let mut server = Server::start("");
+    let database = with_notes(&server).await;
+    let (mut stream, started) = start(&database, None).await;
+    assert_eq!(started.identity.timeline, 1);
+    database.run("insert into notes values (1)").await;
+    read_rows(&mut stream, 1).await;
+    let mut resume = stream.resume();
+    stream.finish().await.unwrap();
+    server.create_file("standby.signal");
+    server.restart();
+    let database = server.existing_database("postgres").await;
+    database.await_true("select pg_promote()").await;
+    database.await_true("select not pg_is_in_recovery()").await;
+    database.run("insert into notes values (2)").await;
+    let (mut stream, started) = start(&database, Some(&resume)).await;
+    assert_eq!(started.identity.timeline, 2);
+    assert_eq!(started.continuity, Continuity::Unbroken);
+    let rows = read_rows(&mut stream, 1).await;
+    assert_eq!(rows.iter().map(show).collect::<Vec<_>>(), ["notes insert new(2)"]);
+    stream.finish().await.unwrap();
+    // A reader that had seen more of the first timeline than there was.
+    resume.taken.end = Lsn::new(u64::MAX);
+    let (stream, started) = loop {
+        match try_start(&database, Some(&resume)).await {
+            Err(ReplicationError::SlotActive { .. }) => {}
+            result => break result.unwrap(),
+        }
+    };
+    let Continuity::Broken(Break::TimelineBranched { branched_at, read_up_to }) =
+        started.continuity
+    else {
+        panic!("{started:?}");
+    };
+    assert!(branched_at > Lsn::ZERO && branched_at < read_up_to);
+    stream.finish().await.unwrap();
+}
+
 #[tokio::test]
 async fn what_was_not_handed_over_comes_again_to_another_process() {
     let database = Server::shared().database("unacknowledged", "").await;
@@ -125,8 +199,8 @@ async fn what_was_not_handed_over_comes_again_to_another_process() {
             Err(error) => panic!("{}", explain(&error)),
         }
     };
-    let rows = crate::reading::read_rows(&mut stream, 1).await;
-    let ids: Vec<_> = rows.iter().map(crate::reading::show).collect();
+    let rows = read_rows(&mut stream, 1).await;
+    let ids: Vec<_> = rows.iter().map(show).collect();
     assert_eq!(ids, ["notes insert new(2)"]);
     stream.finish().await.unwrap();
 }

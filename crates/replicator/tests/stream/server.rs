@@ -34,13 +34,23 @@ host all all 127.0.0.1/32 trust
 host all all ::1/128 trust
 ";
 
-/// Starts PostgreSQL, and stops it when standard input ends, however the test ended.
+/// Starts PostgreSQL, restarts it for each line of standard input, and stops it at its end, however
+/// the test ended.
 const KEEPER: &str = r#"
-"$1/postgres" -D "$2/data" -k "$2" -p "$3" >"$2/log" 2>&1 &
-postgres=$!
-cat >/dev/null
-kill -INT $postgres
-wait $postgres
+start() {
+    "$1/postgres" -D "$2/data" -k "$2" -p "$3" >>"$2/log" 2>&1 &
+    postgres=$!
+}
+stop() {
+    kill -INT $postgres
+    wait $postgres
+}
+start "$@"
+while read -r line; do
+    stop
+    start "$@"
+done
+stop
 cd /
 rm -rf "$2"
 "#;
@@ -111,10 +121,36 @@ impl Server {
         server
     }
 
+    /// Stops and starts it, and waits until it takes connections.
+    pub(crate) fn restart(&mut self) {
+        let before = self.first_line_of_pid_file();
+        self.keeper.stdin.as_mut().unwrap().write_all(b"restart\n").unwrap();
+        let start = Instant::now();
+        while self.first_line_of_pid_file().is_none_or(|line| Some(line) == before) {
+            assert!(start.elapsed() < DEADLINE, "PostgreSQL does not restart");
+            std::thread::yield_now();
+        }
+        self.await_readiness();
+    }
+
+    /// Makes a file in the data folder, as the server's own.
+    pub(crate) fn create_file(&self, name: &str) {
+        let path = self.folder.join("data").join(name);
+        fs::write(&path, "").unwrap();
+        let owner = fs::metadata(&self.folder).unwrap();
+        chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+
+    fn first_line_of_pid_file(&self) -> Option<String> {
+        let text = fs::read_to_string(self.folder.join("data/postmaster.pid")).ok()?;
+        text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
+    }
+
     fn await_readiness(&self) {
         let start = Instant::now();
         let pid_file = self.folder.join("data/postmaster.pid");
-        while !fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("ready")) {
+        let is_up = |text: String| text.contains("ready") || text.contains("standby");
+        while !fs::read_to_string(&pid_file).is_ok_and(is_up) {
             let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(start.elapsed() < DEADLINE, "PostgreSQL does not start: {}", log());
             std::thread::yield_now();
