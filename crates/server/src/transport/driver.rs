@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -190,6 +190,11 @@ impl Driver {
         let n_channels = u32::try_from(n_channels).unwrap_or(u32::MAX);
         let gauge = &self.parts.metrics.channels;
         gauge.increment(f64::from(n_channels) - f64::from(self.n_channels));
+        match (self.n_channels, n_channels) {
+            (0, 1..) => _ = self.parts.n_users.fetch_add(1, Ordering::Relaxed),
+            (1.., 0) => _ = self.parts.n_users.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
         self.n_channels = n_channels;
     }
 
