@@ -407,13 +407,16 @@ fn in_test(value: &str, kind: Kind, column: &Column, table: &Table) -> Result<Te
         return Ok(Test::Ask);
     };
     let base_name = type_name::display(&column.base_type, table);
+    let is_domain = matches!(column.data_type.kind, TypeKind::Domain { .. });
     let mut values = Vec::with_capacity(literal.elements.len());
     let mut has_unknown = false;
     for element in literal.elements.iter().flatten() {
         match kind.read_operand(element, &base_name) {
             Reading::Value(value) => values.push(value.into_owned()),
-            // PostgreSQL reads the values in order, and what comes first is the error it gives.
-            Reading::Invalid(error) if !has_unknown => return Err(error),
+            // PostgreSQL gives the error of the first bad value; an earlier one may be bad, too.
+            Reading::Invalid(error) if !has_unknown && (values.is_empty() || !is_domain) => {
+                return Err(error);
+            }
             Reading::Invalid(_) | Reading::Unknown => has_unknown = true,
         }
     }

@@ -226,6 +226,10 @@ fn postgresql_is_asked_about_operands_that_only_it_can_read() {
             r#"(('{"a=>1"}'::"public"."hstore"[])[1] = ANY ('{"a=>1"}'::"public"."hstore"[])) IS NULL"#,
         ],
     );
+    let doubtful = filter("p=gt.3,t=lt.now,c=eq.new", &table).expect("a filter");
+    let in_order: Vec<_> =
+        doubtful.verifications().into_iter().map(|verification| verification.column).collect();
+    assert_eq!(in_order, ["p".into(), "t".into(), "c".into()]);
     let filter = filter("s=match.[", &table).expect("a filter");
     let refusal = filter.verifications()[0]
         .refusal("2201B", "invalid regular expression: brackets [] not balanced");
