@@ -27,7 +27,9 @@ pub enum Input {
     /// The answer to [`Output::Subscribe`](crate::Output::Subscribe).
     ///
     /// `Ok` means: changes that commit from here on are delivered. It has to reach the session
-    /// before the first of these changes is handed to the client.
+    /// before the first of these changes is handed to the client, since a join may wait for it.
+    /// `Err` means: nothing of this attempt is left; what an earlier one put in place may be, and
+    /// the session takes it back.
     Subscribed {
         /// As asked.
         channel: ChannelId,

@@ -246,11 +246,8 @@ mod tests {
     const MANAGER: RoleId = RoleId(30);
 
     fn policy(kind: PolicyKind, roles: &[RoleId], using: Option<&str>) -> Policy {
-        let applies_to = if roles.is_empty() {
-            PolicyRoles::Public
-        } else {
-            PolicyRoles::Only(roles.into())
-        };
+        let applies_to =
+            if roles.is_empty() { PolicyRoles::Public } else { PolicyRoles::Only(roles.into()) };
         Policy {
             name: "p".into(),
             kind,
@@ -302,10 +299,7 @@ mod tests {
             (vec![permissive("true"), restrictive("false")], "nothing"),
             (vec![permissive("a"), restrictive("r"), restrictive("s")], "((a)) AND ((r) AND (s))"),
             (vec![policy(PolicyKind::Permissive, &[], None)], "nothing"),
-            (
-                vec![permissive("true"), policy(PolicyKind::Restrictive, &[], None)],
-                "everything",
-            ),
+            (vec![permissive("true"), policy(PolicyKind::Restrictive, &[], None)], "everything"),
             (vec![policy(PolicyKind::Permissive, &[MANAGER], Some("true"))], "nothing"),
         ] {
             check(&secured(&policies), &anon, expected);

@@ -110,9 +110,6 @@ error_codes! {
     MalformedWebSocketMessage, Log,
     "A frame is no message and was dropped.",
     "Check the client's serialiser and its `vsn` parameter.";
-    RealtimeRestarting, Reply,
-    "The server is about to stop.",
-    "Wait; clients connect again by themselves.";
 }
 
 impl fmt::Display for ErrorCode {

@@ -81,9 +81,19 @@ pub(crate) fn members(value: &RawValue) -> Option<Vec<(Cow<'_, str>, &RawValue)>
     de::Deserializer::deserialize_map(&mut deserializer, Members).ok()
 }
 
+/// The text of a JSON string value; borrowed unless it holds escapes.
+pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    let inside = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inside.contains('\\') {
+        serde_json::from_str(value.get()).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inside))
+    }
+}
+
 /// The string of a JSON string value.
 pub(crate) fn string(value: &RawValue) -> Option<String> {
-    serde_json::from_str(value.get()).ok()
+    text(value).map(Cow::into_owned)
 }
 
 /// Whether the value is `null`.

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
     time::Instant,
 };
 
@@ -93,6 +96,8 @@ impl App {
             },
             frame_bytes_max: config.limits.frame_bytes,
             connections_max: config.limits.connections,
+            users_max: config.limits.concurrent_users,
+            n_users: AtomicUsize::new(0),
             started: Instant::now(),
             shutdown: shutdown.clone(),
             connections: connections.clone(),

@@ -218,9 +218,14 @@ impl Router {
             self.parts.deletes_unverifiable,
         );
         for item in items {
-            if let StreamItem::Row(event) = item {
-                self.parts.metrics.events_in.increment(1);
-                planner.plan(event);
+            match item {
+                StreamItem::Row(event) => {
+                    self.parts.metrics.events_in.increment(1);
+                    planner.plan(event);
+                }
+                StreamItem::Commit { .. } => self.parts.metrics.transactions_in.increment(1),
+                StreamItem::Relation(_) | StreamItem::Message(_) | StreamItem::Keepalive { .. } => {
+                }
             }
         }
         let (plans, questions) = planner.finish();

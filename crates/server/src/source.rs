@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use walcast_change::Lsn;
 use walcast_replicator::{
     Backoff, ConnectOptions, Continuity, ReplicationError, ReplicationOptions, ReplicationStream,
-    Resume, Started, StreamItem,
+    Resume, SlotStart, Started, StreamItem,
 };
 
 use crate::{
@@ -197,7 +197,7 @@ impl Source {
         match stream.finish().await {
             Ok(lsn) => tracing::info!(%lsn, "the slot's position is confirmed"),
             Err(error) => {
-                tracing::warn!("failed to confirm the slot's position: {}", chain(&error))
+                tracing::warn!("failed to confirm the slot's position: {}", chain(&error));
             }
         }
     }
@@ -209,9 +209,14 @@ impl Source {
                 self.metrics.slots_recreated.increment(1);
                 tracing::warn!(slot, "continuity is broken, changes may be missing: {why}");
             }
-            Continuity::FirstStart | Continuity::Unbroken => {
-                tracing::info!(slot, start = ?started.slot, "streaming");
-            }
+            Continuity::FirstStart | Continuity::Unbroken => match started.slot {
+                SlotStart::Resumed { confirmed } => {
+                    tracing::info!(slot, from = %confirmed, "streaming");
+                }
+                SlotStart::Created { consistent_point } => {
+                    tracing::info!(slot, from = %consistent_point, "streaming from a new slot");
+                }
+            },
         }
         if started.publication_tables == 0 {
             let publications = self.options.publications.join(", ");

@@ -18,7 +18,7 @@ mod writer;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -56,6 +56,10 @@ pub struct TransportParts {
     pub frame_bytes_max: usize,
     /// Open sockets at a time.
     pub connections_max: usize,
+    /// Sockets with a channel at a time.
+    pub users_max: usize,
+    /// Sockets that have a channel.
+    pub n_users: AtomicUsize,
     /// The start of time for sessions.
     pub started: Instant,
     /// Cancelled when the server stops.
@@ -67,6 +71,12 @@ pub struct TransportParts {
 }
 
 impl TransportParts {
+    /// Whether there is room for another connection.
+    fn has_room(&self) -> bool {
+        self.connections.len() < self.connections_max
+            && self.n_users.load(Ordering::Relaxed) < self.users_max
+    }
+
     fn next_connection(&self) -> ConnectionId {
         ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1)
     }

@@ -1,6 +1,6 @@
 //! Reading text frames.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -10,14 +10,15 @@ use crate::{
     message::{
         ClientEvent, ClientMessage, ClientPayload, MalformedFrame, Reference, Topic, Version,
     },
-    raw_json::{BorrowedOrOwned, KeyOf, RawJson},
+    raw_json::{self, KeyOf, RawJson},
 };
 
 /// Reads a client's message; the payload shares the frame's memory.
 pub fn decode(version: Version, frame: &Bytes) -> Result<ClientMessage, MalformedFrame> {
+    let text = str::from_utf8(frame).map_err(|_| MalformedFrame::NotJson)?;
     let parts: Parts<'_> = match version {
-        Version::V1 => serde_json::from_slice::<Object<'_>>(frame).map(|object| object.0),
-        Version::V2 => serde_json::from_slice::<Array<'_>>(frame).map(|array| array.0),
+        Version::V1 => serde_json::from_str::<Object<'_>>(text).map(|object| object.0),
+        Version::V2 => serde_json::from_str::<Array<'_>>(text).map(|array| array.0),
     }
     .map_err(|_| MalformedFrame::NotJson)?;
     let Parts { join_ref, reference, topic, event, payload, problem } = parts;
@@ -27,7 +28,7 @@ pub fn decode(version: Version, frame: &Bytes) -> Result<ClientMessage, Malforme
     Ok(ClientMessage {
         join_ref: reference_of(join_ref)?,
         reference: reference_of(reference)?,
-        topic: Topic::new(&topic.0),
+        topic: Topic::new(&topic),
         event,
         payload: ClientPayload::Json(RawJson::within(frame, payload)),
     })
@@ -39,9 +40,9 @@ fn reference_of(value: Option<&RawValue>) -> Result<Reference, MalformedFrame> {
     match text.as_bytes().first() {
         Some(b'n') => Ok(Reference::Null),
         Some(b'-' | b'0'..=b'9') => Ok(Reference::Number(text.into())),
-        Some(b'"') => serde_json::from_str::<BorrowedOrOwned<'_>>(text)
-            .map(|text| Reference::Text(text.0.into()))
-            .map_err(|_| MalformedFrame::BadReference),
+        Some(b'"') => raw_json::text(value)
+            .map(|text| Reference::text(&text))
+            .ok_or(MalformedFrame::BadReference),
         _ => Err(MalformedFrame::BadReference),
     }
 }
@@ -51,7 +52,7 @@ fn reference_of(value: Option<&RawValue>) -> Result<Reference, MalformedFrame> {
 struct Parts<'de> {
     join_ref: Option<&'de RawValue>,
     reference: Option<&'de RawValue>,
-    topic: Option<BorrowedOrOwned<'de>>,
+    topic: Option<Cow<'de, str>>,
     event: Option<ClientEvent>,
     payload: Option<&'de RawValue>,
     problem: Option<MalformedFrame>,
@@ -126,7 +127,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
                 Some(2) => parts.topic = text_or_problem(map.next_value()?, &mut parts.problem),
                 Some(3) => {
                     parts.event = text_or_problem(map.next_value()?, &mut parts.problem)
-                        .map(|name| ClientEvent::new(&name.0));
+                        .map(|name| ClientEvent::new(&name));
                 }
                 Some(4) => parts.payload = Some(map.next_value()?),
                 _ => {
@@ -176,7 +177,7 @@ impl<'de> Visitor<'de> for ArrayVisitor {
         }
         if let Some(event) = sequence.next_element()? {
             parts.event =
-                text_or_problem(event, &mut parts.problem).map(|name| ClientEvent::new(&name.0));
+                text_or_problem(event, &mut parts.problem).map(|name| ClientEvent::new(&name));
         }
         parts.payload = sequence.next_element()?;
         if parts.payload.is_none() {
@@ -192,8 +193,8 @@ impl<'de> Visitor<'de> for ArrayVisitor {
 fn text_or_problem<'de>(
     value: &'de RawValue,
     problem: &mut Option<MalformedFrame>,
-) -> Option<BorrowedOrOwned<'de>> {
-    let text = serde_json::from_str(value.get()).ok();
+) -> Option<Cow<'de, str>> {
+    let text = raw_json::text(value);
     if text.is_none() {
         *problem = Some(MalformedFrame::WrongShape);
     }

@@ -1,5 +1,7 @@
 //! What comes out of the stream.
 
+use std::time::Duration;
+
 use walcast_change::{Cell, ReplicaIdentity};
 use walcast_replicator::{Continuity, SlotStart, StreamItem};
 
@@ -255,4 +257,61 @@ async fn an_idle_stream_lets_the_log_go_and_is_not_timed_out() {
     assert_eq!(database.value(pid).await, first_pid);
     reading.abort();
     assert!(tokio::time::timeout(DEADLINE, reading).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_busy_caller_keeps_the_connection_by_feedback() {
+    let mut database = Server::shared().database("occupied", "").await;
+    database
+        .run(
+            "create role hasty superuser login replication;
+             alter role hasty set wal_sender_timeout = '1s';
+             create table notes (id int primary key);
+             create publication supabase_realtime for table notes;",
+        )
+        .await;
+    database.connect.user = "hasty".to_owned();
+    let (mut stream, _) = start(&database, None).await;
+    database.run("insert into notes values (1)").await;
+    let begin = database.value("select clock_timestamp()").await.unwrap();
+    let is_over = format!("select clock_timestamp() > '{begin}'::timestamptz + interval '3 s'");
+    while database.value(&is_over).await.as_deref() != Some("t") {
+        stream.feedback().await.unwrap();
+    }
+    assert_eq!(read_rows(&mut stream, 1).await.len(), 1);
+    stream.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wait_that_is_given_up_loses_nothing() {
+    const N_ROWS: usize = 3000;
+    let database = Server::shared().database("impatient", "").await;
+    database.run("create table notes (id int primary key, body text)").await;
+    database.run("create publication supabase_realtime for table notes").await;
+    let (mut stream, _) = start(&database, None).await;
+    let writing = tokio::spawn(async move {
+        let insert = "do $$ begin for n in 1..3000 loop
+                          insert into notes values (n, repeat('x', n)); commit;
+                      end loop; end $$";
+        database.run(insert).await;
+    });
+    let (mut rows, mut n_given_up) = (Vec::new(), 0);
+    while rows.len() < N_ROWS || n_given_up == 0 {
+        let mut items = Vec::new();
+        let wait = stream.next_batch(5, &mut items);
+        if let Ok(result) = tokio::time::timeout(Duration::from_micros(50), wait).await {
+            result.unwrap();
+        } else {
+            assert!(items.is_empty());
+            n_given_up += 1;
+        }
+        for item in items {
+            if let StreamItem::Row(row) = item {
+                rows.push(show_row(row.new_row().unwrap()).len());
+            }
+        }
+    }
+    writing.await.unwrap();
+    assert_eq!(rows.len(), N_ROWS);
+    stream.finish().await.unwrap();
 }

@@ -1,7 +1,5 @@
 //! Who may get an event, as far as that can be told without PostgreSQL.
 
-use std::sync::Arc;
-
 use walcast_change::{EventKind, OldImage, ReplicaIdentity, Row, RowChange, RowEvent};
 use walcast_filters::{
     Matches, SubscriptionId,
@@ -291,9 +289,9 @@ impl Planning<'_> {
             RowChange::Delete { old } => (Side::Old, old.row()),
             RowChange::Truncate => return Gate::Closed,
         };
-        let expression: Arc<str> = subscriber.filter.to_sql(&view.guard.table).into();
+        let expression = subscriber.filter_sql(&view.guard.table);
         let image = ImageId { event: self.position, side };
         let literal = || composite_literal(&view.guard.table, &layout.table, row);
-        Gate::Ask(self.questions.slot(None, &view.guard, &expression, image, literal))
+        Gate::Ask(self.questions.slot(None, &view.guard, expression, image, literal))
     }
 }

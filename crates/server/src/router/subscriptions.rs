@@ -2,10 +2,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
-use walcast_change::TableId;
+use walcast_change::{Table, TableId};
 use walcast_channels::ChannelId;
 use walcast_filters::{
     EventSelection, Filter, MatchIndex, RawCondition, SubscriptionId,
@@ -73,9 +73,16 @@ pub(super) struct Subscriber {
     pub(super) guard: TableId,
     /// The columns to send besides the primary key; `None` for all.
     pub(super) select: Option<Arc<[String]>>,
-    /// The filter, for the questions only PostgreSQL can answer.
-    pub(super) filter: Arc<Filter>,
     table: TableId,
+    filter: Arc<Filter>,
+    filter_sql: OnceLock<Arc<str>>,
+}
+
+impl Subscriber {
+    /// The filter as SQL, for PostgreSQL to answer; the same for the life of the subscription.
+    pub(super) fn filter_sql(&self, guard: &Table) -> &Arc<str> {
+        self.filter_sql.get_or_init(|| self.filter.to_sql(guard).into())
+    }
 }
 
 /// All subscriptions.
@@ -207,8 +214,9 @@ impl Subscriptions {
             binding: binding.id,
             guard: coverage.guard.table.id,
             select: binding.select.clone(),
-            filter: Arc::clone(filter),
             table: coverage.target,
+            filter: Arc::clone(filter),
+            filter_sql: OnceLock::new(),
         };
         let id = self.free.pop().unwrap_or_else(|| {
             self.subscribers.push(None);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     outbox::{Delivery, Inbox, Outbox, queue},
-    router::{ChannelHandle, Command, ConnectionId},
+    router::{ChannelHandle, Command, ConnectionId, PreparedBinding},
     subscribe,
 };
 
@@ -43,6 +43,14 @@ pub(super) enum Inbound {
     Gone,
 }
 
+/// A subscription that was checked.
+struct Checked {
+    channel: ChannelId,
+    attempt: u32,
+    request: Arc<SubscribeRequest>,
+    outcome: Result<Vec<PreparedBinding>, SubscribeFailure>,
+}
+
 /// One connection.
 pub(super) struct Driver {
     parts: Arc<TransportParts>,
@@ -54,8 +62,11 @@ pub(super) struct Driver {
     farewell: Farewell,
     batch: Vec<Outgoing>,
     outputs: Vec<Output>,
-    subscribing: HashMap<ChannelId, AbortHandle>,
-    tasks: JoinSet<()>,
+    /// The channels that were subscribed or are being checked for it.
+    subscribed: HashMap<ChannelId, AbortHandle>,
+    checks: JoinSet<Checked>,
+    /// For the router, in order; at most a few per channel.
+    commands: VecDeque<Command>,
     n_channels: u32,
     is_closing: bool,
 }
@@ -80,8 +91,9 @@ impl Driver {
             farewell,
             batch: Vec::new(),
             outputs: Vec::new(),
-            subscribing: HashMap::new(),
-            tasks: JoinSet::new(),
+            subscribed: HashMap::new(),
+            checks: JoinSet::new(),
+            commands: VecDeque::new(),
             n_channels: 0,
             is_closing: false,
             parts,
@@ -97,6 +109,7 @@ impl Driver {
     ) {
         let overflow = self.inbox.overflow();
         let shutdown = self.parts.shutdown.clone();
+        let commands = self.parts.router.commands.clone();
         let mut deliveries = Vec::new();
         let mut is_told_to_stop = false;
         while !self.is_closing {
@@ -118,6 +131,18 @@ impl Driver {
                     Err(_) => self.is_closing = true,
                 },
                 () = tokio::time::sleep_until(deadline) => self.feed(Input::Tick),
+                permit = commands.reserve(), if !self.commands.is_empty() => {
+                    match (permit, self.commands.pop_front()) {
+                        (Ok(permit), Some(command)) => permit.send(command),
+                        _ => self.is_closing = true,
+                    }
+                }
+                Some(checked) = self.checks.join_next(), if !self.checks.is_empty() => {
+                    // An error is a check that was abandoned.
+                    if let Ok(checked) = checked {
+                        self.take_checked(checked);
+                    }
+                }
                 received = inbound.receive(), if has_room => self.take(received),
                 n_received = self.inbox.receive(&mut deliveries, BATCH_FRAMES_MAX), if has_room => {
                     if n_received == 0 {
@@ -128,7 +153,6 @@ impl Driver {
                     }
                 }
             }
-            while self.tasks.try_join_next().is_some() {}
         }
         if !self.batch.is_empty() {
             // The writer is gone already when this fails.
@@ -190,6 +214,11 @@ impl Driver {
         let n_channels = u32::try_from(n_channels).unwrap_or(u32::MAX);
         let gauge = &self.parts.metrics.channels;
         gauge.increment(f64::from(n_channels) - f64::from(self.n_channels));
+        match (self.n_channels, n_channels) {
+            (0, 1..) => _ = self.parts.n_users.fetch_add(1, Ordering::Relaxed),
+            (1.., 0) => _ = self.parts.n_users.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
         self.n_channels = n_channels;
     }
 
@@ -245,65 +274,60 @@ impl Driver {
         tracing::debug!(connection = self.connection.0, ?event, "session");
     }
 
-    /// Checks and subscribes in a task of its own, so that a slow catalogue does not hold back the
-    /// connection's heartbeats.
+    /// Checks in a task of its own, so that a slow catalogue does not hold back the connection's
+    /// heartbeats.
     fn subscribe(&mut self, channel: ChannelId, attempt: u32, request: Arc<SubscribeRequest>) {
         let parts = Arc::clone(&self.parts);
-        let handle = Arc::new(ChannelHandle {
-            connection: self.connection,
-            id: channel,
-            topic: request.topic.clone(),
-            version: self.version,
-            is_legacy: request.is_legacy,
-            audience: Audience { role: request.role.clone(), claims: request.claims.clone() },
-            outbox: self.outbox.clone(),
+        let task = self.checks.spawn(async move {
+            let outcome = subscribe::prepare(&request, &parts.catalogue, &parts.authorizer).await;
+            Checked { channel, attempt, request, outcome }
         });
-        let task = self.tasks.spawn(async move {
-            let prepared = subscribe::prepare(&request, &parts.catalogue, &parts.authorizer).await;
-            let failure = match prepared {
-                Ok(bindings) => {
-                    let outbox = handle.outbox.clone();
-                    let command = Command::Subscribe { channel: handle, attempt, bindings };
-                    if parts.router.commands.send(command).await.is_ok() {
-                        return;
-                    }
-                    let error = "the server is stopping".to_owned();
-                    (outbox, SubscribeFailure::Unavailable { error })
-                }
-                Err(failure) => (handle.outbox.clone(), failure),
-            };
-            let (outbox, failure) = failure;
-            let answer = Input::Subscribed { channel, attempt, result: Err(failure) };
-            outbox.send(Delivery::Answer(Box::new(answer)));
-        });
-        if let Some(earlier) = self.subscribing.insert(channel, task) {
+        if let Some(earlier) = self.subscribed.insert(channel, task) {
             earlier.abort();
         }
     }
 
-    fn unsubscribe(&mut self, channel: ChannelId) {
-        if let Some(task) = self.subscribing.remove(&channel) {
-            task.abort();
-        }
-        let commands = self.parts.router.commands.clone();
-        let command = Command::Unsubscribe { connection: self.connection, channel };
-        match commands.try_send(command) {
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
-            Err(mpsc::error::TrySendError::Full(command)) => {
-                self.tasks.spawn(async move {
-                    // A router that is gone has no subscriptions to forget.
-                    let _ = commands.send(command).await;
+    fn take_checked(&mut self, checked: Checked) {
+        let Checked { channel, attempt, request, outcome } = checked;
+        match outcome {
+            Ok(bindings) => {
+                let channel = Arc::new(ChannelHandle {
+                    connection: self.connection,
+                    id: channel,
+                    topic: request.topic.clone(),
+                    version: self.version,
+                    is_legacy: request.is_legacy,
+                    audience: Audience {
+                        role: request.role.clone(),
+                        claims: request.claims.clone(),
+                    },
+                    outbox: self.outbox.clone(),
                 });
+                self.commands.push_back(Command::Subscribe { channel, attempt, bindings });
+            }
+            Err(failure) => {
+                self.feed(Input::Subscribed { channel, attempt, result: Err(failure) });
             }
         }
     }
 
+    fn unsubscribe(&mut self, channel: ChannelId) {
+        if let Some(task) = self.subscribed.remove(&channel) {
+            task.abort();
+        }
+        self.commands.push_back(Command::Unsubscribe { connection: self.connection, channel });
+    }
+
     async fn forget_subscriptions(mut self) {
-        let channels: Vec<ChannelId> = self.subscribing.keys().copied().collect();
+        self.checks.abort_all();
+        let channels: Vec<ChannelId> = self.subscribed.keys().copied().collect();
         for channel in channels {
             self.unsubscribe(channel);
         }
-        while self.tasks.join_next().await.is_some() {}
+        for command in self.commands.drain(..) {
+            // A router that is gone has no subscriptions to forget.
+            let _ = self.parts.router.commands.send(command).await;
+        }
         self.note_channels(0);
     }
 }

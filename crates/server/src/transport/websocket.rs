@@ -68,18 +68,18 @@ async fn upgrade(
     };
     let header = headers.get("x-api-key").and_then(|value| value.to_str().ok());
     let Some(token) = header.map(str::to_owned).or(parameters.apikey) else {
-        return refuse(StatusCode::UNAUTHORIZED, API_KEY_MISSING);
+        return refuse(&parts, StatusCode::UNAUTHORIZED, API_KEY_MISSING);
     };
     let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let claims = match parts.verifier.verify(&token, now_unix) {
         Ok(claims) => claims,
         Err(error) => {
             let (status, text) = connect_error(&error);
-            return refuse(status, &text);
+            return refuse(&parts, status, &text);
         }
     };
-    if parts.connections.len() >= parts.connections_max {
-        return refuse(StatusCode::TOO_MANY_REQUESTS, "Too many connected users");
+    if !parts.has_room() {
+        return refuse(&parts, StatusCode::TOO_MANY_REQUESTS, "Too many connected users");
     }
     let token = Token { text: token.into(), claims };
     upgrade
@@ -93,13 +93,15 @@ async fn upgrade(
         })
 }
 
-fn refuse(status: StatusCode, error: &str) -> Response {
+fn refuse(parts: &TransportParts, status: StatusCode, error: &str) -> Response {
+    parts.metrics.connections_refused.increment(1);
     (status, Json(json!({ "error": error }))).into_response()
 }
 
 async fn serve(parts: Arc<TransportParts>, version: Version, token: Token, socket: WebSocket) {
     let metrics = Arc::clone(&parts.metrics);
     metrics.connections.increment(1.0);
+    metrics.connections_opened.increment(1);
     let (sink, stream) = socket.split();
     let farewell = Farewell::default();
     let (batches, received_batches) = mpsc::channel(1);

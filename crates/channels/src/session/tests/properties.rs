@@ -110,6 +110,32 @@ impl Step {
     }
 }
 
+/// What every client relies on: payloads are objects, and a channel speaks only after its join was
+/// replied to.
+fn check_frame(line: &str, joined: &mut std::collections::BTreeSet<String>) {
+    let Ok(frame) = serde_json::from_str::<serde_json::Value>(line) else { return };
+    let [join_ref, reference, topic, event, payload] = &frame.as_array().unwrap()[..] else {
+        panic!("a frame has five elements: {line}")
+    };
+    let key = format!("{topic} {join_ref}");
+    match event.as_str() {
+        Some("phx_reply") => {
+            assert!(payload["response"].is_object(), "{line}");
+            if payload["response"]["postgres_changes"].is_array() {
+                joined.insert(key);
+            }
+        }
+        Some("system") => {
+            assert!(reference.is_null() && joined.contains(&key), "{line}");
+            for part in ["extension", "status", "message", "channel"] {
+                assert!(payload[part].is_string(), "{line}");
+            }
+        }
+        Some("phx_close") => assert_eq!(join_ref, reference, "{line}"),
+        _ => panic!("an event nobody asked for: {line}"),
+    }
+}
+
 proptest! {
     #[test]
     fn any_order_of_inputs_is_survived(steps in proptest::collection::vec(steps(), 0..120)) {
@@ -117,6 +143,7 @@ proptest! {
         let mut client = Client::new(Version::V2, limits);
         // Subscriptions the driver would hold: every one is taken back before the end.
         let mut held = std::collections::BTreeSet::new();
+        let mut joined = std::collections::BTreeSet::new();
         let mut is_closed = false;
         for step in steps {
             let is_handled = !matches!(step, Step::Pass(_));
@@ -124,6 +151,7 @@ proptest! {
             let lines = step.take(&mut client);
             assert!(!is_closed || lines.is_empty(), "a closed session wants nothing: {lines:?}");
             for line in &lines {
+                check_frame(line, &mut joined);
                 let mut words = line.split([' ', '#']);
                 match (words.next(), words.next()) {
                     (Some("subscribe"), Some(channel)) => {
