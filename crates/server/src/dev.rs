@@ -70,11 +70,14 @@ struct Started {
 
 async fn start(options: DevOptions, shutdown: CancellationToken) -> anyhow::Result<Started> {
     // Checked first: to hear of it after a database was made would waste the reader's time.
-    check_port(options.port)?;
+    check_port(options.port, "--port")?;
+    if let Some(port) = options.database_port {
+        check_port(port, "--database-port")?;
+    }
     let programs = Programs::find(&options.search)?;
     let psql = programs.psql.clone();
     let major = programs.major;
-    let server = PrivateServer::start(Options {
+    let mut server = PrivateServer::start(Options {
         programs,
         guard: env::current_exe().context("cannot find the walcast program")?,
         data: options.keep.clone(),
@@ -90,7 +93,10 @@ async fn start(options: DevOptions, shutdown: CancellationToken) -> anyhow::Resu
     let database = server.connect_options(LOGIN, DATABASE);
     let config = Config::for_dev(database, jwt_secret, options.port);
     let app = App::start(config, shutdown).await?;
-    app.ready().await;
+    tokio::select! {
+        () = app.ready() => {}
+        reason = server.ended() => anyhow::bail!(reason),
+    }
     let welcome = Welcome {
         address: app.address(),
         keys,
@@ -106,9 +112,9 @@ async fn start(options: DevOptions, shutdown: CancellationToken) -> anyhow::Resu
     Ok(Started { server, app, welcome })
 }
 
-fn check_port(port: u16) -> anyhow::Result<()> {
+fn check_port(port: u16, option: &str) -> anyhow::Result<()> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).with_context(|| {
-        format!("cannot listen on port {port} of 127.0.0.1; choose another one with --port")
+        format!("cannot listen on port {port} of 127.0.0.1; choose another one with {option}")
     })
 }
 
@@ -120,7 +126,7 @@ mod tests {
     fn a_taken_port_names_the_option_to_choose_another() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let error = check_port(port).unwrap_err().to_string();
+        let error = check_port(port, "--port").unwrap_err().to_string();
         assert!(error.contains(&port.to_string()) && error.contains("--port"), "{error}");
     }
 }
