@@ -1,3 +1,11 @@
 //! The integration tests: the `walcast` program as a black box on a real PostgreSQL.
 
+mod authorization;
+mod failures;
 mod harness;
+mod idle;
+mod join;
+mod path;
+mod subscribing;
+mod tokens;
+mod world;

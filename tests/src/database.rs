@@ -78,6 +78,12 @@ impl Database {
         }))
     }
 
+    /// Opens the superuser's session anew, after the server was restarted.
+    pub async fn reconnect(&mut self) -> Result<()> {
+        self.client = connect(&self.superuser_url).await?;
+        Ok(())
+    }
+
     /// Another session of the superuser.
     pub async fn session(&self) -> Result<Client> {
         connect(&self.superuser_url).await

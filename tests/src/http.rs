@@ -79,8 +79,11 @@ fn complete_answer(bytes: &[u8]) -> Result<Option<HttpAnswer>> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
     });
+    let answer = |body| answer(head, body).map(Some);
     match length {
-        Some(length) if body.len() >= length => Ok(Some(answer(head, body)?)),
+        // What follows an upgrade is no body.
+        _ if head.contains(" 101 ") => answer(""),
+        Some(length) if body.len() >= length => answer(body),
         Some(_) | None => Ok(None),
     }
 }

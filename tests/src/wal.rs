@@ -61,12 +61,21 @@ impl WalReader {
         client
             .execute("select pg_create_logical_replication_slot($1, 'pgoutput')", &[&slot])
             .await?;
-        Ok(Self::of_existing(slot, publication))
+        Ok(Self::new(slot, publication))
     }
 
-    /// Reads a slot that exists.
-    #[must_use]
-    pub fn of_existing(slot: &str, publication: &str) -> Self {
+    /// Takes everything that was committed since the last call.
+    pub async fn take(&mut self, client: &Client) -> Result<Vec<WalChange>> {
+        self.call(client, "pg_logical_slot_get_binary_changes").await
+    }
+
+    /// What a slot has not acknowledged. It stays there.
+    pub async fn peek(client: &Client, slot: &str, publication: &str) -> Result<Vec<WalChange>> {
+        let mut reader = Self::new(slot, publication);
+        reader.call(client, "pg_logical_slot_peek_binary_changes").await
+    }
+
+    fn new(slot: &str, publication: &str) -> Self {
         Self {
             slot: slot.to_owned(),
             publication: publication.to_owned(),
@@ -74,17 +83,13 @@ impl WalReader {
         }
     }
 
-    /// Takes everything that was committed since the last call.
-    pub async fn take(&mut self, client: &Client) -> Result<Vec<WalChange>> {
-        let rows = client
-            .query(
-                "select data from pg_logical_slot_get_binary_changes($1, null, null, \
-                 'proto_version', '1', 'publication_names', $2)",
-                &[&self.slot, &self.publication],
-            )
-            .await?;
+    async fn call(&mut self, client: &Client, function: &str) -> Result<Vec<WalChange>> {
+        let query = format!(
+            "select data from {function}($1, null, null, \
+             'proto_version', '1', 'publication_names', $2)"
+        );
         let mut changes = Vec::new();
-        for row in rows {
+        for row in client.query(&query, &[&self.slot, &self.publication]).await? {
             let bytes: Vec<u8> = row.get(0);
             if let Some(change) = self.read(&bytes)? {
                 changes.push(change);

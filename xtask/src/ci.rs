@@ -1,0 +1,83 @@
+//! Every check and test, in the order in which they are likely to fail.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+/// What one step runs.
+struct Step {
+    name: &'static str,
+    program: &'static str,
+    arguments: &'static [&'static str],
+    /// A file or folder without which the step is left out.
+    needs: Option<&'static str>,
+}
+
+const fn cargo(name: &'static str, arguments: &'static [&'static str]) -> Step {
+    Step { name, program: "cargo", arguments, needs: None }
+}
+
+const STEPS: &[Step] = &[
+    Step { name: "set-up", program: "scripts/setup.sh", arguments: &[], needs: Some("scripts/setup.sh") },
+    cargo("format", &["fmt", "--all", "--check"]),
+    cargo("tidy", &["xtask", "tidy"]),
+    cargo(
+        "clippy",
+        &["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+    ),
+    cargo("build", &["build", "--quiet", "--workspace"]),
+    cargo(
+        "unit tests",
+        &["test", "--quiet", "--workspace", "--exclude", "walcast-tests", "--lib", "--bins", "--tests"],
+    ),
+    cargo("doc tests", &["test", "--quiet", "--workspace", "--doc"]),
+    cargo("reference pages", &["xtask", "docs", "--check"]),
+    cargo("integration tests", &["test", "--quiet", "--package", "walcast-tests"]),
+    Step {
+        name: "client tests",
+        program: "tests/clients/run.sh",
+        arguments: &[],
+        needs: Some("tests/clients/run.sh"),
+    },
+    Step {
+        name: "vectors",
+        program: "cargo",
+        arguments: &["xtask", "vectors"],
+        needs: Some("../shared/vectors/cases"),
+    },
+];
+
+/// Runs all steps; the first that fails ends it.
+pub fn run(root: &Path) -> Result<()> {
+    let started = Instant::now();
+    let mut times = Vec::new();
+    for step in STEPS {
+        if step.needs.is_some_and(|needed| !root.join(needed).exists()) {
+            println!("== {}: left out, {} is missing", step.name, step.needs.unwrap_or_default());
+            continue;
+        }
+        println!("== {}", step.name);
+        let began = Instant::now();
+        let program = if step.program.contains('/') {
+            root.join(step.program).into_os_string()
+        } else {
+            step.program.into()
+        };
+        let passed =
+            Command::new(program).args(step.arguments).current_dir(root).status()?.success();
+        let seconds = began.elapsed().as_secs_f64();
+        println!("== {}: {} in {seconds:.1} s", step.name, if passed { "passed" } else { "failed" });
+        times.push((step.name, seconds));
+        if !passed {
+            bail!("{} failed", step.name);
+        }
+    }
+    println!("\n{:<20} {:>8}", "step", "seconds");
+    for (name, seconds) in times {
+        println!("{name:<20} {seconds:>8.1}");
+    }
+    println!("{:<20} {:>8.1}", "all", started.elapsed().as_secs_f64());
+    Ok(())
+}
