@@ -248,6 +248,25 @@ impl Client {
         self.reply(&reference).await.map(drop)
     }
 
+    /// Reads until this many changes have come, without looking into them: for measures, where
+    /// the client must not be what is slow.
+    pub async fn skip_changes(&mut self, count: u64) -> Result<()> {
+        let mut seen = 0;
+        while seen < count {
+            let frame = tokio::time::timeout(DEADLINE, self.socket.next())
+                .await
+                .with_context(|| format!("{seen} of {count} changes came"))?;
+            match frame {
+                Some(Ok(Frame::Text(text))) if text.contains("\"postgres_changes\"") => seen += 1,
+                Some(Ok(Frame::Close(frame))) => bail!("the server closed: {frame:?}"),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => bail!("the server hung up after {seen} changes"),
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the server closes and returns the close code; none when it just hung up.
     pub async fn closed(&mut self) -> Result<Option<u16>> {
         let end = Instant::now() + DEADLINE;

@@ -18,7 +18,7 @@ pub struct Message {
     pub topic: String,
     /// The event, e.g. `phx_reply`.
     pub event: String,
-    /// The payload.
+    /// The payload; null when it holds a number that no double can, as only its text then tells.
     pub payload: Value,
     /// The payload as it was on the wire, with every digit of its numbers.
     pub payload_text: String,
@@ -72,7 +72,7 @@ impl Message {
             reference: text_or_null(&reference)?,
             topic,
             event,
-            payload: serde_json::from_str(&payload_text)?,
+            payload: serde_json::from_str(&payload_text).unwrap_or_default(),
             payload_text,
         })
     }

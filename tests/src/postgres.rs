@@ -298,6 +298,8 @@ max_wal_size = 2GB
 fsync = off
 full_page_writes = off
 synchronous_commit = on
+# Compiling catalogue queries costs more than running them.
+jit = off
 timezone = 'UTC'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %q%d %u %a '

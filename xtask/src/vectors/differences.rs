@@ -37,6 +37,8 @@ pub enum Difference {
     GeneratedColumnMissing,
     /// Names, privileges and policies are those of the commit.
     StateAtCommit,
+    /// Dates are in ISO style and floats keep all their digits, whatever the database's settings.
+    OutputStyles,
     /// Without USAGE on a schema nothing in it can be selected.
     SchemaUsage,
     /// Subscriptions are not rows that SQL can add or delete.
@@ -48,7 +50,7 @@ pub enum Difference {
 }
 
 /// Every difference with its reason and the passage it follows.
-const TABLE: [(Difference, &str, &str); 18] = [
+const TABLE: [(Difference, &str, &str); 19] = [
     (
         Difference::RowImageDecides,
         "row-level security decides on the row as committed, not on what became of it",
@@ -118,6 +120,11 @@ const TABLE: [(Difference, &str, &str); 18] = [
         Difference::StateAtCommit,
         "names, privileges and policies are those of the commit",
         "decisions, row-level security 1 and 5",
+    ),
+    (
+        Difference::OutputStyles,
+        "dates come in ISO style and floats with all their digits, whatever the database's settings",
+        "postgres-changes 14.6",
     ),
     (
         Difference::SchemaUsage,

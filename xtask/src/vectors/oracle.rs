@@ -67,11 +67,22 @@ pub struct Oracle<'a> {
 impl<'a> Oracle<'a> {
     /// Looks at what was set up. From here on every commit is seen.
     pub async fn start(case: &'a Case, session: Client, slot: &str) -> Result<Self> {
+        let styles = value(
+            &session,
+            "select current_setting('extra_float_digits')::int < 1 \
+             or current_setting('datestyle') not like 'ISO%'",
+        )
+        .await?;
+        let has_other_styles = styles.is_some_and(|text| text == "t");
+        session.batch_execute("set extra_float_digits = 1; set datestyle = iso").await?;
         let reader = WalReader::create(&session, slot, "supabase_realtime").await?;
         let mut coverages = Vec::new();
         let mut own = Vec::new();
         for subscription in &case.subscriptions {
             let mut expectation = Own::default();
+            if has_other_styles {
+                expectation.differences.insert(Difference::OutputStyles);
+            }
             let coverage =
                 match coverage::of(&session, subscription, &mut expectation).await {
                     Ok(coverage) => coverage,

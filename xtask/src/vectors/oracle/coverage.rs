@@ -194,7 +194,7 @@ async fn patterns_work(
 
 /// Whether patterns work on a column to which the reference refuses them.
 pub fn holds_text(column: &ColumnFacts) -> bool {
-    let text = ["text", "varchar", "citext"].contains(&column.base_type_name.as_str());
+    let text = ["text", "varchar", "bpchar", "name", "citext"].contains(&column.base_type_name.as_str());
     text || column.type_kind == "e"
 }
 

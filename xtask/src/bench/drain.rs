@@ -1,0 +1,154 @@
+//! How quickly a backlog is worked off, beside PostgreSQL's own reader on the same WAL.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use walcast_tests::{Client, Database, Postgres, SUPERUSER, Token, Version, Walcast};
+
+use super::Options;
+
+/// Limits that the backlog of a drain cannot reach: it is not the slow client that is measured.
+const UNBOUNDED: [(&str, &str); 2] =
+    [("WALCAST_OUTBOUND_QUEUE_FRAMES", "100000000"), ("WALCAST_OUTBOUND_QUEUE_BYTES", "8GiB")];
+
+/// What reading the backlog cost.
+struct Drained {
+    name: &'static str,
+    seconds: f64,
+    cpu_seconds: f64,
+}
+
+/// Inserts rows while walcast is stopped in its tracks, and then lets both readers run.
+pub async fn run(options: &Options) -> Result<()> {
+    let server = Postgres::start_with_prelude().await?;
+    let database = server.database("drain").await?;
+    database
+        .run(
+            "create table notes (id int primary key, body text, n int); \
+             alter publication supabase_realtime add table notes; \
+             do $$ begin execute format('alter database %I set wal_sender_timeout = 0', \
+               current_database()); end $$;",
+        )
+        .await?;
+    let mut builder = Walcast::on(&database);
+    for (name, value) in UNBOUNDED {
+        builder = builder.set(name, value);
+    }
+    let walcast = builder.start().await?;
+    let token = Token::anon().sign();
+    let mut client = Client::connect(walcast.port(), &token, Version::V2).await?;
+    let bindings = json!([{"event": "*", "schema": "public", "table": "notes"}]);
+    client.subscribe("realtime:drain", &bindings).await?;
+    database
+        .run("select pg_create_logical_replication_slot('recvlogical', 'pgoutput')")
+        .await?;
+
+    let process = Pid::from_raw(i32::try_from(walcast.id())?).context("a process has an id")?;
+    kill_process(process, Signal::STOP)?;
+    insert(&database, options).await?;
+    let end = database.text("select pg_current_wal_flush_lsn()").await?.context("a position")?;
+
+    let reference = recvlogical(&server, &database, &end)?;
+    let before = cpu_seconds(walcast.id())?;
+    let started = Instant::now();
+    kill_process(process, Signal::CONT)?;
+    client.skip_changes(options.rows).await?;
+    let own = Drained {
+        name: "walcast, one subscriber",
+        seconds: started.elapsed().as_secs_f64(),
+        cpu_seconds: cpu_seconds(walcast.id())? - before,
+    };
+    print(options, reference, own);
+    Ok(())
+}
+
+async fn insert(database: &Database, options: &Options) -> Result<()> {
+    let per_transaction = options.rows_per_transaction.max(1);
+    database
+        .run(&format!(
+            "do $$ begin for i in 0 .. {} loop \
+               insert into notes select i * {per_transaction} + j, \
+                 'the body of note ' || i, j from generate_series(1, {per_transaction}) j; \
+               commit; end loop; end $$",
+            options.rows / per_transaction - 1
+        ))
+        .await
+}
+
+fn recvlogical(server: &Postgres, database: &Database, end: &str) -> Result<Option<Drained>> {
+    let program = server.programs().path("pg_recvlogical");
+    if !program.exists() {
+        println!("pg_recvlogical is not installed beside {}", server.programs().folder.display());
+        return Ok(None);
+    }
+    let before = children_cpu_seconds()?;
+    let started = Instant::now();
+    let mut child = Command::new(program)
+        .args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", SUPERUSER])
+        .args(["-d", database.name(), "--slot", "recvlogical", "--start", "--no-loop"])
+        .args(["-f", "/dev/null", "--endpos", end])
+        .args(["-o", "proto_version=1", "-o", "publication_names=supabase_realtime"])
+        .stdin(Stdio::null())
+        .spawn()?;
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("pg_recvlogical failed: {status}");
+    }
+    Ok(Some(Drained {
+        name: "pg_recvlogical, /dev/null",
+        seconds: started.elapsed().as_secs_f64(),
+        cpu_seconds: children_cpu_seconds()? - before,
+    }))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of rows far below 2^52")]
+fn print(options: &Options, reference: Option<Drained>, own: Drained) {
+    let rows = options.rows as f64;
+    println!(
+        "\n== drain: {} inserts in transactions of {}",
+        options.rows, options.rows_per_transaction
+    );
+    println!("{:<26} {:>9} {:>10} {:>14}", "reader", "seconds", "rows/s", "CPU us/row");
+    let ratio = reference.as_ref().map(|reference| reference.seconds / own.seconds);
+    for drained in reference.into_iter().chain([own]) {
+        println!(
+            "{:<26} {:>9.2} {:>10.0} {:>14.2}",
+            drained.name,
+            drained.seconds,
+            rows / drained.seconds,
+            drained.cpu_seconds * 1e6 / rows
+        );
+    }
+    if let Some(ratio) = ratio {
+        println!("walcast reaches {ratio:.2} of pg_recvlogical's rows/s (wanted: 0.70)");
+    }
+}
+
+/// User and system time of a process.
+fn cpu_seconds(id: u32) -> Result<f64> {
+    ticks(&format!("/proc/{id}/stat"), 11)
+}
+
+/// User and system time of the children that have ended.
+fn children_cpu_seconds() -> Result<f64> {
+    ticks("/proc/self/stat", 13)
+}
+
+/// The sum of two neighbouring fields of a stat file, counted after the program's name.
+fn ticks(path: &str, first: usize) -> Result<f64> {
+    /// USER_HZ is 100 on every Linux that has /proc.
+    const PER_SECOND: f64 = 100.0;
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let (_, fields) = text.rsplit_once(") ").context("a stat file names its program")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let mut sum = Duration::ZERO;
+    for index in [first, first + 1] {
+        let ticks: f64 = fields.get(index).context("a stat file is too short")?.parse()?;
+        sum += Duration::from_secs_f64(ticks / PER_SECOND);
+    }
+    Ok(sum.as_secs_f64())
+}
