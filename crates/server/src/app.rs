@@ -1,6 +1,7 @@
 //! Builds everything from the configuration and runs it.
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc,
@@ -65,6 +66,7 @@ impl App {
             config.database.clone(),
             config.authorization.connections,
             config.authorization.statement_timeout,
+            Arc::clone(&health),
             Arc::clone(&metrics),
         ));
         let (router, router_handle) = Router::new(RouterParts {
@@ -81,6 +83,7 @@ impl App {
             catalogue: Arc::clone(&catalogue),
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
+            pending: VecDeque::new(),
         };
         let connections = TaskTracker::new();
         let transport = Arc::new(TransportParts {

@@ -38,6 +38,7 @@ pub use self::image::composite_literal;
 use crate::{
     catalogue::KnownTable,
     database::{self, quote_identifier},
+    http::{Condition, Health},
     telemetry::Metrics,
 };
 
@@ -74,6 +75,7 @@ pub struct Authorizer {
     statement_timeout_ms: String,
     lanes: Vec<tokio::sync::Mutex<Option<Client>>>,
     logged: Mutex<HashSet<(String, String)>>,
+    health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
 
@@ -91,6 +93,7 @@ impl Authorizer {
         connect: ConnectOptions,
         n_connections: usize,
         statement_timeout: Duration,
+        health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let lanes = (0..n_connections.max(1)).map(|_| tokio::sync::Mutex::new(None)).collect();
@@ -99,6 +102,7 @@ impl Authorizer {
             statement_timeout_ms: statement_timeout.as_millis().max(1).to_string(),
             lanes,
             logged: Mutex::default(),
+            health,
             metrics,
         }
     }
@@ -218,8 +222,13 @@ impl Authorizer {
     async fn open(&self) -> Client {
         loop {
             match database::connect(&self.connect).await {
-                Ok(opened) => return opened,
+                Ok(opened) => {
+                    self.health.set_database(Condition::Up);
+                    return opened;
+                }
                 Err(error) => {
+                    let reason = "PostgreSQL cannot be asked for verdicts".to_owned();
+                    self.health.set_database(Condition::Down { reason });
                     tracing::warn!(
                         "failed to ask PostgreSQL for verdicts, will try again: {error:#}"
                     );

@@ -6,11 +6,12 @@
 //! start ── stream ── items ──► router         │ lost, restarted, terminated
 //!   │        ▲                   │            │
 //!   │        └── delivered ◄─────┘  acknowledged only then
+//!   ├─ questions unanswered   → let go of the stream, start again
 //!   ├─ slot active elsewhere  → standby, ask again
 //!   └─ publication missing    → wait for it
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -40,6 +41,11 @@ const STANDBY_PAUSE: Duration = Duration::from_secs(2);
 /// How often the stream's feedback is looked after while the router is busy.
 const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Looks at a database that answers no questions before the stream is given up. A PostgreSQL that
+/// shuts down refuses new connections, yet waits for the stream to confirm everything, while rows
+/// here wait for an answer from it; without this, each would wait for the other.
+const UNANSWERED_TICKS_MAX: u32 = 2;
+
 /// How long the end waits for rows that are being delivered.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -58,12 +64,27 @@ pub struct Source {
     pub health: Arc<Health>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// What left the stream and is not with the router yet; one batch and a start at most.
+    pub pending: VecDeque<Feed>,
 }
 
 /// Why a stream ended without an error.
 enum Ended {
     Shutdown,
     RouterGone,
+    /// The database answers no questions, so nothing can be delivered.
+    Unanswered,
+}
+
+/// Counts looks at a database that answers no questions.
+#[derive(Default)]
+struct Unanswered(u32);
+
+impl Unanswered {
+    fn has_lasted(&mut self, health: &Health) -> bool {
+        self.0 = if health.database() == Condition::Up { 0 } else { self.0 + 1 };
+        self.0 > UNANSWERED_TICKS_MAX
+    }
 }
 
 impl Source {
@@ -76,9 +97,16 @@ impl Source {
             let attempt = self.stream(&mut resume, &mut backoff, &mut said, &shutdown);
             let pause = match attempt.await {
                 Ok(Ended::Shutdown | Ended::RouterGone) => return,
+                Ok(Ended::Unanswered) => {
+                    let reason = "PostgreSQL answers no questions".to_owned();
+                    self.health.set_stream(Condition::Down { reason });
+                    self.metrics.reconnects.increment(1);
+                    tracing::warn!("PostgreSQL answers no questions; the stream is started again");
+                    backoff.next_delay(randomness())
+                }
                 Err(error) => {
                     self.health.set_stream(condition(&error));
-                    self.options.recreate_slot = is_stuck_without_publication(&error, &resume);
+                    self.options.recreate_slot |= is_stuck_without_publication(&error, &resume);
                     self.say_once(&error, &mut said);
                     pause_after(&error, &mut backoff)
                 }
@@ -105,9 +133,7 @@ impl Source {
         self.options.recreate_slot = false;
         *said = None;
         self.welcome(&started);
-        if self.router.feeds.send(Feed::Started(started.continuity)).await.is_err() {
-            return Ok(Ended::RouterGone);
-        }
+        self.pending.push_back(Feed::Started(started.continuity));
         self.health.set_stream(Condition::Up);
         self.check_database().await;
         let outcome = self.pump(&mut stream, backoff, shutdown).await;
@@ -131,6 +157,10 @@ impl Source {
         let mut delivered = self.router.delivered.clone();
         let mut feedback = interval(FEEDBACK_INTERVAL);
         let mut items = Vec::new();
+        let mut unanswered = Unanswered::default();
+        if let Some(ended) = self.hand_over(stream, shutdown).await? {
+            return Ok(ended);
+        }
         loop {
             tokio::select! {
                 biased;
@@ -139,16 +169,15 @@ impl Source {
                 _ = feedback.tick() => {
                     stream.feedback().await?;
                     self.measure(stream);
-                    if self.health.database() != Condition::Up {
-                        self.check_database().await;
+                    if unanswered.has_lasted(&self.health) {
+                        return Ok(Ended::Unanswered);
                     }
                 }
                 read = stream.next_batch(BATCH_ITEMS_MAX, &mut items) => {
                     if is_worth_sending(&items) {
                         // Also what arrived before an error: it will not be given out again.
-                        let feed = Feed::Items(std::mem::take(&mut items));
-                        let ended = self.hand_over(stream, feed, &mut delivered, shutdown).await?;
-                        if let Some(ended) = ended {
+                        self.pending.push_back(Feed::Items(std::mem::take(&mut items)));
+                        if let Some(ended) = self.hand_over(stream, shutdown).await? {
                             return Ok(ended);
                         }
                     }
@@ -160,28 +189,35 @@ impl Source {
         }
     }
 
-    /// Waits for room at the router, looking after feedback meanwhile.
+    /// Waits for room at the router for all that is pending, looking after feedback meanwhile. What
+    /// could not be handed over stays pending: the stream does not give it out again.
     async fn hand_over(
-        &self,
+        &mut self,
         stream: &mut ReplicationStream,
-        feed: Feed,
-        delivered: &mut watch::Receiver<Lsn>,
         shutdown: &CancellationToken,
     ) -> Result<Option<Ended>, ReplicationError> {
+        let feeds = self.router.feeds.clone();
+        let mut delivered = self.router.delivered.clone();
         let mut feedback = interval(FEEDBACK_INTERVAL);
-        loop {
+        let mut unanswered = Unanswered::default();
+        while !self.pending.is_empty() {
             tokio::select! {
                 biased;
-                permit = self.router.feeds.reserve() => {
-                    let Ok(permit) = permit else { return Ok(Some(Ended::RouterGone)) };
-                    permit.send(feed);
-                    return Ok(None);
-                }
+                permit = feeds.reserve() => match (permit, self.pending.pop_front()) {
+                    (Ok(permit), Some(feed)) => permit.send(feed),
+                    _ => return Ok(Some(Ended::RouterGone)),
+                },
                 () = shutdown.cancelled() => return Ok(Some(Ended::Shutdown)),
-                Ok(()) = delivered.changed() => acknowledge(stream, delivered),
-                _ = feedback.tick() => stream.feedback().await?,
+                Ok(()) = delivered.changed() => acknowledge(stream, &mut delivered),
+                _ = feedback.tick() => {
+                    stream.feedback().await?;
+                    if unanswered.has_lasted(&self.health) {
+                        return Ok(Some(Ended::Unanswered));
+                    }
+                }
             }
         }
+        Ok(None)
     }
 
     /// At the end: waits a moment for what the router still delivers, then confirms the position.
