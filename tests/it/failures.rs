@@ -88,8 +88,7 @@ async fn slot_is_dropped() -> Result<()> {
         Ok(Some(()))
     })
     .await?;
-    let query =
-        format!("select 1 from pg_replication_slots where slot_name = '{slot}' and active");
+    let query = format!("select 1 from pg_replication_slots where slot_name = '{slot}' and active");
     eventually("a new slot", || world.database.text(&query)).await?;
     world.database.run("insert into notes values (2)").await?;
     let change = client.change_on("realtime:test").await?;
@@ -100,10 +99,13 @@ async fn slot_is_dropped() -> Result<()> {
 #[tokio::test]
 async fn publication_appears_later() -> Result<()> {
     let database = Postgres::shared().await?.database("appears_later").await?;
-    database.run("drop publication supabase_realtime; create table notes (id int primary key)").await?;
+    database
+        .run("drop publication supabase_realtime; create table notes (id int primary key)")
+        .await?;
     let mut walcast = Walcast::on(&database).spawn()?;
     let port = walcast.port();
-    eventually("an answer", || async move { Ok(http_get(port, "/healthcheck").await.ok()) }).await?;
+    eventually("an answer", || async move { Ok(http_get(port, "/healthcheck").await.ok()) })
+        .await?;
     database.run("create publication supabase_realtime for table notes").await?;
     walcast.ready().await?;
     let mut client = walcast.client(&Token::service_role()).await?;
@@ -120,9 +122,11 @@ async fn table_is_added_while_running() -> Result<()> {
     let mut client = world.listener(&Token::anon(), "notes").await?;
     world
         .database
-        .run("create table later (id int primary key); \
+        .run(
+            "create table later (id int primary key); \
               alter publication supabase_realtime add table later; \
-              insert into notes values (1)")
+              insert into notes values (1)",
+        )
         .await?;
     subscribe_when_known(&mut client, "later").await?;
     world.database.run("insert into later values (2); insert into notes values (3)").await?;
@@ -369,7 +373,8 @@ async fn many_clients_come_and_go() -> Result<()> {
         world.database.run(&format!("insert into notes values ({id})")).await?;
         expected.insert(id);
         if id % 3 == 0 {
-            assert_eq!(client.change_on("realtime:test").await?["record"]["id"], json!(id));
+            // A row that was under way when the client subscribed may come, too.
+            while client.change_on("realtime:test").await?["record"]["id"] != json!(id) {}
         }
         // Some close politely, the others just vanish.
         if id % 2 == 0 {

@@ -167,7 +167,8 @@ async fn malformed_frames_are_dropped_and_the_connection_stays() -> Result<()> {
 async fn a_frame_of_six_megabytes_closes_with_1009() -> Result<()> {
     let world = World::new("six_megabytes", NOTES).await?;
     let mut client = world.walcast.client(&Token::anon()).await?;
-    let text = format!("[null,\"1\",\"phoenix\",\"heartbeat\",{{\"a\":\"{}\"}}]", "x".repeat(6 << 20));
+    let text =
+        format!("[null,\"1\",\"phoenix\",\"heartbeat\",{{\"a\":\"{}\"}}]", "x".repeat(6 << 20));
     // The server may close while the frame is still being sent.
     drop(client.send_text(&text).await);
     assert_eq!(client.closed().await?, Some(1009));
@@ -196,10 +197,7 @@ async fn too_many_channels_are_refused_one_by_one() -> Result<()> {
         assert_eq!(client.join(topic, &json!({"config": {}})).await?.payload["status"], "ok");
     }
     let reply = client.join("realtime:c", &json!({"config": {}})).await?;
-    assert_eq!(
-        reply.payload["response"]["reason"],
-        "ChannelRateLimitReached: Too many channels"
-    );
+    assert_eq!(reply.payload["response"]["reason"], "ChannelRateLimitReached: Too many channels");
     client.heartbeat().await?;
     world.end().await
 }

@@ -42,10 +42,7 @@ async fn a_refused_subscription_is_told_why_and_harms_no_other_channel() -> Resu
                  invalid input syntax for type integer: \"abc\""
             ),
         ),
-        (
-            with_filter("n=foo.1"),
-            "Error parsing `filter` params: [\"foo\", \"1\"]".to_owned(),
-        ),
+        (with_filter("n=foo.1"), "Error parsing `filter` params: [\"foo\", \"1\"]".to_owned()),
         (
             with_filter("n=in.1,2"),
             "Error parsing `filter` params: `in` filter value must be wrapped by parentheses"
@@ -118,8 +115,7 @@ async fn a_topic_of_the_old_interface_is_the_binding() -> Result<()> {
         assert_eq!(reply.payload["status"], "ok");
         assert_eq!(client.system(topic).await?.payload["status"], "ok");
         world.database.run("insert into notes values (1, 'a', 1), (2, 'b', 2)").await?;
-        let message =
-            client.next_where("the row", |message| message.event == "INSERT").await?;
+        let message = client.next_where("the row", |message| message.event == "INSERT").await?;
         assert_eq!(message.topic, topic);
         assert_eq!(message.payload["record"], json!({"id": 2, "body": "b", "n": 2}));
         assert_eq!(message.payload.get("ids"), None);

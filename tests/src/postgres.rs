@@ -192,7 +192,10 @@ impl Postgres {
             if answer.status.success() {
                 let settings = self.data().join("postgresql.conf");
                 let mut text = fs::read_to_string(&settings)?;
-                text.push_str(&format!("\nunix_socket_directories = '{}'\n", self.folder.display()));
+                text.push_str(&format!(
+                    "\nunix_socket_directories = '{}'\n",
+                    self.folder.display()
+                ));
                 text.push_str(SETTINGS);
                 fs::write(&settings, text)?;
                 return Ok(());

@@ -151,7 +151,8 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.bytes.split_at_checked(count).context("the message is too short")?;
+        let (taken, rest) =
+            self.bytes.split_at_checked(count).context("the message is too short")?;
         self.bytes = rest;
         Ok(taken)
     }

@@ -20,7 +20,12 @@ const fn cargo(name: &'static str, arguments: &'static [&'static str]) -> Step {
 }
 
 const STEPS: &[Step] = &[
-    Step { name: "set-up", program: "scripts/setup.sh", arguments: &[], needs: Some("scripts/setup.sh") },
+    Step {
+        name: "set-up",
+        program: "scripts/setup.sh",
+        arguments: &[],
+        needs: Some("scripts/setup.sh"),
+    },
     cargo("format", &["fmt", "--all", "--check"]),
     cargo("tidy", &["xtask", "tidy"]),
     cargo(
@@ -30,7 +35,16 @@ const STEPS: &[Step] = &[
     cargo("build", &["build", "--quiet", "--workspace"]),
     cargo(
         "unit tests",
-        &["test", "--quiet", "--workspace", "--exclude", "walcast-tests", "--lib", "--bins", "--tests"],
+        &[
+            "test",
+            "--quiet",
+            "--workspace",
+            "--exclude",
+            "walcast-tests",
+            "--lib",
+            "--bins",
+            "--tests",
+        ],
     ),
     cargo("doc tests", &["test", "--quiet", "--workspace", "--doc"]),
     cargo("reference pages", &["xtask", "docs", "--check"]),
@@ -68,7 +82,11 @@ pub fn run(root: &Path) -> Result<()> {
         let passed =
             Command::new(program).args(step.arguments).current_dir(root).status()?.success();
         let seconds = began.elapsed().as_secs_f64();
-        println!("== {}: {} in {seconds:.1} s", step.name, if passed { "passed" } else { "failed" });
+        println!(
+            "== {}: {} in {seconds:.1} s",
+            step.name,
+            if passed { "passed" } else { "failed" }
+        );
         times.push((step.name, seconds));
         if !passed {
             bail!("{} failed", step.name);

@@ -22,7 +22,8 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     for major in &options.majors {
         let programs = install(root, *major)?;
         println!("== PostgreSQL {major} in {programs}");
-        let mut passed = cargo(root, &programs, &["test", "--quiet", "--package", "walcast-tests"])?;
+        let mut passed =
+            cargo(root, &programs, &["test", "--quiet", "--package", "walcast-tests"])?;
         if vectors {
             passed &= cargo(root, &programs, &["xtask", "vectors"])?;
         }

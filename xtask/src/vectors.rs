@@ -185,8 +185,7 @@ fn print_verdict(name: &str, verdict: &Verdict) {
 }
 
 fn reasons(differences: &BTreeSet<Difference>) -> String {
-    let reasons: Vec<String> =
-        differences.iter().map(|difference| difference.reason()).collect();
+    let reasons: Vec<String> = differences.iter().map(|difference| difference.reason()).collect();
     reasons.join("; ")
 }
 

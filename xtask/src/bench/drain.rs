@@ -43,9 +43,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut client = Client::connect(walcast.port(), &token, Version::V2).await?;
     let bindings = json!([{"event": "*", "schema": "public", "table": "notes"}]);
     client.subscribe("realtime:drain", &bindings).await?;
-    database
-        .run("select pg_create_logical_replication_slot('recvlogical', 'pgoutput')")
-        .await?;
+    database.run("select pg_create_logical_replication_slot('recvlogical', 'pgoutput')").await?;
 
     let process = Pid::from_raw(i32::try_from(walcast.id())?).context("a process has an id")?;
     kill_process(process, Signal::STOP)?;

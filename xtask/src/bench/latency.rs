@@ -40,13 +40,7 @@ pub async fn run(options: &Options) -> Result<()> {
             let index = latencies.len() * permille / 1000;
             latencies.get(index.min(latencies.len() - 1)).map_or(0, Duration::as_micros)
         };
-        println!(
-            "{rate:>9} {:>8} {:>9} {:>9} {:>9}",
-            latencies.len(),
-            at(500),
-            at(990),
-            at(1000)
-        );
+        println!("{rate:>9} {:>8} {:>9} {:>9} {:>9}", latencies.len(), at(500), at(990), at(1000));
         client.close().await?;
     }
     Ok(())

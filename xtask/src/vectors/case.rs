@@ -219,7 +219,9 @@ fn unquote(name: &str) -> String {
 }
 
 /// Writes a condition so that it is read back as the same one.
-pub fn condition_text((column, operator, value, negated): &(String, String, String, bool)) -> String {
+pub fn condition_text(
+    (column, operator, value, negated): &(String, String, String, bool),
+) -> String {
     let negation = if *negated { "not." } else { "" };
     let value = if operator == "in" {
         let inner = value.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));

@@ -41,11 +41,11 @@ pub fn difference(expected: &Json, actual: &Json, path: &str) -> Option<String> 
                 let extra = actual.iter().find(|(key, _)| !expected.contains_key(*key))?;
                 Some(format!("{path}.{} is too much: {}", extra.0, excerpt(extra.1)))
             }),
-        (Json::Array(expected), Json::Array(actual)) if expected.len() == actual.len() => expected
-            .iter()
-            .zip(actual)
-            .enumerate()
-            .find_map(|(index, (left, right))| difference(left, right, &format!("{path}[{index}]"))),
+        (Json::Array(expected), Json::Array(actual)) if expected.len() == actual.len() => {
+            expected.iter().zip(actual).enumerate().find_map(|(index, (left, right))| {
+                difference(left, right, &format!("{path}[{index}]"))
+            })
+        }
         _ => Some(format!("{path}: expected {}, got {}", excerpt(expected), excerpt(actual))),
     }
 }

@@ -141,11 +141,7 @@ const TABLE: [(Difference, &str, &str); 19] = [
         "the case writes a subscription that no client can make",
         "postgres-changes 5",
     ),
-    (
-        Difference::NullIsAbsent,
-        "a table or filter of null counts as absent",
-        "protocol 5.3",
-    ),
+    (Difference::NullIsAbsent, "a table or filter of null counts as absent", "protocol 5.3"),
 ];
 
 impl Difference {
@@ -165,7 +161,8 @@ mod tests {
 
     #[test]
     fn the_table_names_every_difference_once() {
-        let mut listed: Vec<Difference> = TABLE.iter().map(|(difference, ..)| *difference).collect();
+        let mut listed: Vec<Difference> =
+            TABLE.iter().map(|(difference, ..)| *difference).collect();
         listed.sort_unstable();
         let before = listed.len();
         listed.dedup();

@@ -71,7 +71,9 @@ impl Outcome {
     fn judge(&self, came: &Self, difference: Option<Difference>) -> Verdict {
         let is_equal = match (self, came) {
             (Self::Refused, Self::RefusedWith(_)) => true,
-            (Self::RefusedWith(wanted), Self::RefusedWith(given)) => first_line(given) == first_line(wanted),
+            (Self::RefusedWith(wanted), Self::RefusedWith(given)) => {
+                first_line(given) == first_line(wanted)
+            }
             (wanted, came) => wanted == came,
         };
         match (is_equal, difference) {
@@ -154,23 +156,20 @@ async fn create_tables(database: &Database, file: &File) -> Result<Vec<String>> 
 async fn items(database: &Database, name: &str, recorded: &RecordedType) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     for filter in &recorded.filters {
-        let condition =
-            ("v".to_owned(), filter.op.clone(), filter.value.clone(), filter.negate);
+        let condition = ("v".to_owned(), filter.op.clone(), filter.value.clone(), filter.negate);
         let question = Question {
             table: table_name(name),
             condition: condition.clone(),
             stored: recorded.stored.clone(),
             refusal: (filter.subscribe != "ok").then(|| filter.subscribe.clone()),
         };
-        let recorded_outcome = filter
-            .delivered
-            .iter()
-            .map(Value::as_bool)
-            .collect::<Option<Vec<bool>>>()
-            .map(|delivered| match &question.refusal {
-                Some(text) => Outcome::RefusedWith(text.clone()),
-                None => Outcome::Delivered(delivered),
-            });
+        let recorded_outcome =
+            filter.delivered.iter().map(Value::as_bool).collect::<Option<Vec<bool>>>().map(
+                |delivered| match &question.refusal {
+                    Some(text) => Outcome::RefusedWith(text.clone()),
+                    None => Outcome::Delivered(delivered),
+                },
+            );
         let own = answer(database.client(), &question).await?;
         let (wanted, difference) = match (recorded_outcome, own) {
             (Some(recorded), None) => (recorded, None),

@@ -85,9 +85,10 @@ fn judge_subscription(
 /// Leaves out rules that cannot be what made the difference.
 fn explain(own: &Own, recorded: &[Json]) -> BTreeSet<Difference> {
     let mut found = own.differences.clone();
-    let has_refusals = recorded.iter().chain(&own.payloads).any(|payload| {
-        payload.member("errors").is_some_and(|errors| !errors.items().is_empty())
-    });
+    let has_refusals = recorded
+        .iter()
+        .chain(&own.payloads)
+        .any(|payload| payload.member("errors").is_some_and(|errors| !errors.items().is_empty()));
     if !has_refusals {
         found.remove(&Difference::CommitTimestamp);
     }
@@ -118,7 +119,9 @@ fn answered_as_reference(subscription: &CaseSubscription, received: &Received) -
         (None, None) => None,
         (Some(wanted), Some(given)) if wanted == given => None,
         // The reference's tests show PostgreSQL's words without what clients get around them.
-        (Some(wanted), Some(given)) if subscription.is_written_directly && given.contains(wanted) => {
+        (Some(wanted), Some(given))
+            if subscription.is_written_directly && given.contains(wanted) =>
+        {
             None
         }
         (Some(wanted), Some(given)) => Some(format!("expected error {wanted:?}, got {given:?}")),

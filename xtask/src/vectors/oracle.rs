@@ -83,14 +83,13 @@ impl<'a> Oracle<'a> {
             if has_other_styles {
                 expectation.differences.insert(Difference::OutputStyles);
             }
-            let coverage =
-                match coverage::of(&session, subscription, &mut expectation).await {
-                    Ok(coverage) => coverage,
-                    Err(error) => {
-                        expectation.open = Some(format!("{error:#}"));
-                        Coverage::default()
-                    }
-                };
+            let coverage = match coverage::of(&session, subscription, &mut expectation).await {
+                Ok(coverage) => coverage,
+                Err(error) => {
+                    expectation.open = Some(format!("{error:#}"));
+                    Coverage::default()
+                }
+            };
             coverages.push(coverage);
             own.push(expectation);
         }
@@ -265,7 +264,11 @@ async fn rows(session: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
 
 /// The single value of a simple query.
 async fn value(session: &Client, sql: &str) -> Result<Option<String>> {
-    Ok(rows(session, sql).await?.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+    Ok(rows(session, sql)
+        .await?
+        .into_iter()
+        .next()
+        .and_then(|row| row.into_iter().next().flatten()))
 }
 
 async fn rollback(session: &Client) -> Result<()> {

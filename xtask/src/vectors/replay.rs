@@ -67,10 +67,9 @@ async fn play_on(database: &Database, case: &Case) -> Result<Played> {
              grant select on {SENTINEL_SCHEMA}.mark to service_role"
         ))
         .await?;
-    let mut walcast =
-        Walcast::at(database.superuser_url(), &format!("slot_{}", database.name()))
-            .set("WALCAST_MAX_RECORD_BYTES", &case.max_record_bytes.to_string())
-            .spawn()?;
+    let mut walcast = Walcast::at(database.superuser_url(), &format!("slot_{}", database.name()))
+        .set("WALCAST_MAX_RECORD_BYTES", &case.max_record_bytes.to_string())
+        .spawn()?;
     let outcome = match walcast.ready().await {
         Ok(()) => Box::pin(play_with(database, case, &walcast)).await,
         Err(error) => Err(error),
@@ -229,8 +228,7 @@ impl<'a> Listener<'a> {
         let bindings = json!([{"event": "INSERT", "schema": SENTINEL_SCHEMA, "table": "mark"}]);
         let mut refusal = String::new();
         for _ in 0..40 {
-            let joined =
-                self.client.subscribe_with(SENTINEL_TOPIC, &bindings, Some(&token)).await;
+            let joined = self.client.subscribe_with(SENTINEL_TOPIC, &bindings, Some(&token)).await;
             match joined {
                 Ok(_) => return Ok(()),
                 Err(error) => refusal = format!("{error:#}"),

@@ -21,12 +21,11 @@ pub async fn run(database: &Database, matrix: &Matrix) -> Result<Vec<(String, Ve
              alter publication supabase_realtime add table {END}"
         ))
         .await?;
-    let walcast =
-        Walcast::at(database.superuser_url(), &format!("slot_{}", database.name()))
-            .set("WALCAST_MAX_CHANNELS_PER_CONNECTION", "10000")
-            .set("WALCAST_MAX_JOINS_PER_SECOND", "10000")
-            .start()
-            .await?;
+    let walcast = Walcast::at(database.superuser_url(), &format!("slot_{}", database.name()))
+        .set("WALCAST_MAX_CHANNELS_PER_CONNECTION", "10000")
+        .set("WALCAST_MAX_JOINS_PER_SECOND", "10000")
+        .start()
+        .await?;
     let mut verdicts = Vec::new();
     for (name, (items, stored)) in matrix {
         let token = Token::role("authenticated").sign();
@@ -69,11 +68,7 @@ pub async fn run(database: &Database, matrix: &Matrix) -> Result<Vec<(String, Ve
 }
 
 /// Joins a channel per filter; returns the error of each that was refused.
-async fn subscribe(
-    client: &mut Client,
-    name: &str,
-    items: &[Item],
-) -> Result<Vec<Option<String>>> {
+async fn subscribe(client: &mut Client, name: &str, items: &[Item]) -> Result<Vec<Option<String>>> {
     for (index, item) in items.iter().enumerate() {
         let binding = json!({
             "event": "*", "schema": "public", "table": table_name(name),

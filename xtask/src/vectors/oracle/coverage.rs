@@ -83,9 +83,7 @@ pub async fn of(
         if value(session, &restricted).await?.is_some_and(|count| count != "0") {
             own.differences.insert(Difference::PublicationApplied);
         }
-        let via_root = format!(
-            "select 1 from pg_class where oid = {oid} and relkind = 'p'"
-        );
+        let via_root = format!("select 1 from pg_class where oid = {oid} and relkind = 'p'");
         if value(session, &via_root).await?.is_some() {
             own.differences.insert(Difference::PartitionRoot);
         }
@@ -194,7 +192,8 @@ async fn patterns_work(
 
 /// Whether patterns work on a column to which the reference refuses them.
 pub fn holds_text(column: &ColumnFacts) -> bool {
-    let text = ["text", "varchar", "bpchar", "name", "citext"].contains(&column.base_type_name.as_str());
+    let text =
+        ["text", "varchar", "bpchar", "name", "citext"].contains(&column.base_type_name.as_str());
     text || column.type_kind == "e"
 }
 

@@ -36,9 +36,8 @@ pub fn resolve(
             own.differences.insert(Difference::UnchangedValueFiltered);
         }
         let cell = image.values.get(name);
-        conditions.push(
-            cell.map(|cell| condition(column, cell.as_deref(), operator, operand, *negated)),
-        );
+        conditions
+            .push(cell.map(|cell| condition(column, cell.as_deref(), operator, operand, *negated)));
     }
     Ok(conditions)
 }

@@ -35,7 +35,8 @@ pub async fn answer(
     let table = TableFacts::read(session, oid, oid, "authenticated").await?;
     let column = table.column("v").context("the column v")?;
     let (_, operator, operand, negated) = &question.condition;
-    let Some(difference) = difference(session, column, operator, question.refusal.as_deref()).await?
+    let Some(difference) =
+        difference(session, column, operator, question.refusal.as_deref()).await?
     else {
         return Ok(None);
     };
@@ -67,9 +68,7 @@ async fn difference(
             (is_pattern && holds_text(column)).then_some(Difference::PatternOperators)
         }
         Some(_) => None,
-        None if !has_operator(session, column, operator).await? => {
-            Some(Difference::NoSuchOperator)
-        }
+        None if !has_operator(session, column, operator).await? => Some(Difference::NoSuchOperator),
         // bytea has no pattern operators, and its text is what is compared.
         None if is_pattern && column.type_name == "bytea" => Some(Difference::NoSuchOperator),
         None if column.has_length() => Some(Difference::WholeCharacters),
@@ -80,7 +79,9 @@ async fn difference(
 async fn stored_text(session: &Client, table: &str, stored: &str) -> Result<Option<String>> {
     value(
         session,
-        &format!("begin; insert into {table} values (0, {stored}); select v from {table}; rollback"),
+        &format!(
+            "begin; insert into {table} values (0, {stored}); select v from {table}; rollback"
+        ),
     )
     .await
 }
