@@ -24,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use walcast_change::Lsn;
+use walcast_change::{Lsn, Relation};
 use walcast_channels::{ChannelId, Input};
 use walcast_replicator::{Continuity, StreamItem};
 
@@ -249,17 +249,20 @@ impl Router {
     /// A snapshot young enough to judge these items with; waits while PostgreSQL cannot be reached,
     /// since nothing may be judged by what might no longer hold.
     async fn catalogue_for(&self, items: &[StreamItem]) -> Arc<Catalogue> {
-        let has_rows = items.iter().any(|item| matches!(item, StreamItem::Row(_)));
+        let mut has_rows = false;
+        let mut is_redescribed = false;
+        let mut last: Option<&Arc<Relation>> = None;
+        for item in items {
+            let StreamItem::Row(event) = item else { continue };
+            has_rows = true;
+            if last.is_none_or(|last| !Arc::ptr_eq(last, &event.relation)) {
+                is_redescribed |= !self.layouts.knows(&event.relation);
+                last = Some(&event.relation);
+            }
+        }
         if !has_rows || self.subscriptions.len() == 0 {
             return self.parts.catalogue.current();
         }
-        let is_redescribed = items.iter().any(|item| match item {
-            StreamItem::Relation(relation) => !self.layouts.knows(relation),
-            StreamItem::Row(_)
-            | StreamItem::Commit { .. }
-            | StreamItem::Message(_)
-            | StreamItem::Keepalive { .. } => false,
-        });
         loop {
             let read = if is_redescribed {
                 self.parts.catalogue.refreshed().await
