@@ -39,6 +39,8 @@ pub enum Difference {
     StateAtCommit,
     /// Dates are in ISO style and floats keep all their digits, whatever the database's settings.
     OutputStyles,
+    /// A role's name is taken as it is, capital letters included.
+    RoleVerbatim,
     /// Without USAGE on a schema nothing in it can be selected.
     SchemaUsage,
     /// Subscriptions are not rows that SQL can add or delete.
@@ -50,7 +52,7 @@ pub enum Difference {
 }
 
 /// Every difference with its reason and the passage it follows.
-const TABLE: [(Difference, &str, &str); 19] = [
+const TABLE: [(Difference, &str, &str); 20] = [
     (
         Difference::RowImageDecides,
         "row-level security decides on the row as committed, not on what became of it",
@@ -125,6 +127,11 @@ const TABLE: [(Difference, &str, &str); 19] = [
         Difference::OutputStyles,
         "dates come in ISO style and floats with all their digits, whatever the database's settings",
         "postgres-changes 14.6",
+    ),
+    (
+        Difference::RoleVerbatim,
+        "a role is found by its name as the token has it, capital letters included",
+        "decisions, row-level security 6",
     ),
     (
         Difference::SchemaUsage,

@@ -53,6 +53,14 @@ pub async fn of(
             let accepted = patterns_work(session, subscription, &tables).await?;
             accept(own, accepted, Difference::PatternOperators);
             coverage.tables = if accepted { tables } else { Vec::new() };
+        } else if error.contains("(undefined_object) role") {
+            let role = literal(&subscription.role);
+            let known = format!("select 1 from pg_roles where rolname = {role}");
+            let accepted = value(session, &known).await?.is_some();
+            accept(own, accepted, Difference::RoleVerbatim);
+            if accepted {
+                coverage.tables = exact(session, schema, table).await?;
+            }
         }
         return Ok(coverage);
     }
