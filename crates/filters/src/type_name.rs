@@ -2,10 +2,13 @@
 
 use walcast_change::{PgType, Table, TypeKind};
 
+/// Supabase's `search_path`, but for the user's own schema.
+const SEARCH_PATH: [&str; 2] = ["public", "extensions"];
+
 /// The name in messages: `integer`, `character varying`, `"Color"`, `text[]`.
 ///
-/// PostgreSQL leaves out schemas that are on its search path; here that is `pg_catalog` and
-/// `public`.
+/// PostgreSQL leaves out schemas that are on its search path; here that is `pg_catalog` and what
+/// Supabase's databases have there besides.
 pub(crate) fn display(pg_type: &PgType, table: &Table) -> String {
     if let TypeKind::Array { element } = pg_type.kind
         && let Some(element) = table.types.find(element)
@@ -16,7 +19,7 @@ pub(crate) fn display(pg_type: &PgType, table: &Table) -> String {
         return standard_name(&pg_type.name)
             .map_or_else(|| identifier(&pg_type.name), str::to_owned);
     }
-    if &*pg_type.schema == "public" {
+    if SEARCH_PATH.contains(&&*pg_type.schema) {
         return identifier(&pg_type.name);
     }
     format!("{}.{}", identifier(&pg_type.schema), identifier(&pg_type.name))

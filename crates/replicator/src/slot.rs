@@ -98,6 +98,14 @@ pub(crate) async fn set_up(connection: &mut Connection) -> Result<Server, Replic
     Ok(Server { version: number, sender_timeout })
 }
 
+/// Ends the empty search path that guards the statements of the set-up: names of tables and
+/// functions inside values (`regclass` and its kin) are written as the database would write them.
+pub(crate) async fn restore_search_path(
+    connection: &mut Connection,
+) -> Result<(), ReplicationError> {
+    connection.query("set up the replication connection", "reset search_path").await.map(|_| ())
+}
+
 /// Asks who answers.
 pub(crate) async fn identify(
     connection: &mut Connection,

@@ -73,6 +73,7 @@ impl ReplicationStream {
             SlotStart::Resumed { .. } => handed_over,
             SlotStart::Created { .. } => Lsn::ZERO,
         };
+        slot::restore_search_path(&mut connection).await?;
         connection.start_copy(&slot::start_command(options, start)).await?;
         let progress = Progress::new(handed_over, taken.end, server.sender_timeout, Duration::ZERO);
         let stream = Self {
