@@ -135,6 +135,7 @@ impl Condition {
             // Not even `not.` makes up for a value that is not there.
             Cell::Unchanged => return Truth::False,
             Cell::Null => self.decide_null(),
+            Cell::Text(text) if is_shown_as_null(&self.data_type, text) => self.decide_null(),
             // The type was changed since the condition was checked.
             Cell::Text(_) if column.data_type.id != self.data_type.id => Truth::Undecided,
             Cell::Text(text) => self.decide_text(text, column.collation),
@@ -465,4 +466,14 @@ fn refuse_missing_operator(
         return Err(FilterError::no_operator(&name, sql, &name));
     }
     Ok(())
+}
+/// Whether payloads show a value as null, as JSON has no NaN and no Infinity. Filters see what
+/// clients see. A domain's value is shown as a string, and compared.
+pub(crate) fn is_shown_as_null(data_type: &PgType, text: &str) -> bool {
+    has_values_shown_as_null(data_type) && matches!(text, "NaN" | "Infinity" | "-Infinity")
+}
+
+/// Whether the type has such values.
+pub(crate) fn has_values_shown_as_null(data_type: &PgType) -> bool {
+    [oid::NUMERIC, oid::FLOAT4, oid::FLOAT8].contains(&data_type.id)
 }

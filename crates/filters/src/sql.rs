@@ -4,7 +4,7 @@ use walcast_change::{PgType, Table, TypeKind};
 
 use crate::{
     Operator, Verification,
-    condition::Condition,
+    condition::{Condition, has_values_shown_as_null},
     type_name::{literal, quoted, sql as type_sql},
     value::{Kind, Reading, Value},
 };
@@ -19,7 +19,7 @@ pub(crate) fn condition(condition: &Condition, table: &Table) -> String {
             (&*column.data_type, &*column.base_type)
         });
     let kind = Kind::of(base_type);
-    let column = quoted(&condition.column);
+    let column = shown(&quoted(&condition.column), data_type);
     let not = if condition.is_negated { "NOT " } else { "" };
     if condition.operator == Operator::Is {
         // The operand is a keyword, checked to be one of four.
@@ -53,6 +53,15 @@ fn comparison(column: &str, condition: &Condition, data_type: &PgType, kind: Kin
         operands(column, value, data_type, kind)
     };
     format!("{left} {} {right}", operator.sql())
+}
+
+/// The column as payloads show it.
+fn shown(column: &str, data_type: &PgType) -> String {
+    if has_values_shown_as_null(data_type) {
+        format!("nullif(nullif(nullif({column}, 'NaN'), 'Infinity'), '-Infinity')")
+    } else {
+        column.to_owned()
+    }
 }
 
 /// Both sides of a comparison.

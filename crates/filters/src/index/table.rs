@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Filter, Match,
-    condition::Condition,
+    condition::{Condition, is_shown_as_null},
     value::{Key, Kind},
 };
 
@@ -229,6 +229,9 @@ impl TableIndex {
         let Some(column) = table.columns.get(position) else { return };
         // NULL is equal to nothing, and a cell that is not there matches nothing.
         let Cell::Text(text) = row.cell(position) else { return };
+        if is_shown_as_null(&column.data_type, text) {
+            return;
+        }
         let is_same_type = column.data_type.id == index.type_id;
         let value = index.kind.read(text).filter(|_| is_same_type);
         if let Some(key) = value.and_then(|value| index.kind.key(value, column.collation)) {
