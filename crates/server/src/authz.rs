@@ -6,7 +6,8 @@
 //!
 //! ```sql
 //! begin read only;
-//! select set_config('statement_timeout', …), set_config('request.jwt.claims', …), set_config('role', …);
+//! select set_config('statement_timeout', …), set_config('jit', 'off', …),
+//!        set_config('request.jwt.claims', …), set_config('role', …);
 //! select (select (EXPRESSION) from unnest(array[i.image::"s"."t"]) as "t")
 //! from unnest($1::text[]) with ordinality as i(image, n) order by n;
 //! rollback;
@@ -318,7 +319,9 @@ async fn settings(
     audience: Option<&Audience>,
     statement_timeout_ms: &str,
 ) -> Result<Vec<SqlRow>, Error> {
-    let set = "select pg_catalog.set_config('statement_timeout', $1, true)";
+    // Compilation takes longer than any question should.
+    let set = "select pg_catalog.set_config('statement_timeout', $1, true), \
+               pg_catalog.set_config('jit', 'off', true)";
     let Some(audience) = audience else {
         return client.query_typed(set, &[(&statement_timeout_ms, Type::TEXT)]).await;
     };

@@ -46,7 +46,8 @@ pub async fn catalogue(
         .start()
         .await
         .context("read the catalogue")?;
-    transaction.batch_execute("set local search_path = ''").await?;
+    // Compiling these statements costs 1.8 s, running them 0.02 s.
+    transaction.batch_execute("set local search_path = ''; set local jit = off").await?;
     let known: Vec<u32> = previous.tables.keys().map(|id| id.0).collect();
     let tables = tables(&transaction, publication, &known).await.context("read the tables")?;
     let ids: Vec<u32> = tables.iter().map(|table| table.id.0).collect();
