@@ -203,7 +203,8 @@ impl<'a> Cursor<'a> {
                     b'u' => ImageCell::Unchanged,
                     b't' => {
                         let length = usize::try_from(self.u32()?)?;
-                        ImageCell::Text(std::str::from_utf8(self.take(length)?)?.to_owned())
+                        // PostgreSQL 14 sends a single byte of a longer character for "char".
+                        ImageCell::Text(String::from_utf8_lossy(self.take(length)?).into_owned())
                     }
                     other => bail!("unknown kind of value {:?}", char::from(other)),
                 })

@@ -50,6 +50,16 @@ const STEPS: &[Step] = &[
     cargo("reference pages", &["xtask", "docs", "--check"]),
     cargo("integration tests", &["test", "--quiet", "--package", "walcast-tests"]),
     Step {
+        name: "integration tests on PostgreSQL 17",
+        program: "sh",
+        arguments: &[
+            "-c",
+            "PG_BIN=$(scripts/postgres.sh 17) && export PG_BIN && \
+             cargo test --quiet --package walcast-tests",
+        ],
+        needs: Some("scripts/postgres.sh"),
+    },
+    Step {
         name: "client tests",
         program: "tests/clients/run.sh",
         arguments: &[],
@@ -92,10 +102,10 @@ pub fn run(root: &Path) -> Result<()> {
             bail!("{} failed", step.name);
         }
     }
-    println!("\n{:<20} {:>8}", "step", "seconds");
+    println!("\n{:<36} {:>8}", "step", "seconds");
     for (name, seconds) in times {
-        println!("{name:<20} {seconds:>8.1}");
+        println!("{name:<36} {seconds:>8.1}");
     }
-    println!("{:<20} {:>8.1}", "all", started.elapsed().as_secs_f64());
+    println!("{:<36} {:>8.1}", "all", started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -46,6 +46,7 @@ struct Tally {
     deliberate: usize,
     failed: usize,
     crashed: usize,
+    left_out: usize,
 }
 
 impl Tally {
@@ -55,6 +56,7 @@ impl Tally {
             Verdict::Deliberate(_) => self.deliberate += 1,
             Verdict::Failed(_) => self.failed += 1,
             Verdict::Crashed(_) => self.crashed += 1,
+            Verdict::LeftOut(_) => self.left_out += 1,
         }
     }
 
@@ -71,8 +73,13 @@ impl Tally {
     }
 
     fn print(&self, what: &str) {
+        let left_out = match self.left_out {
+            0 => String::new(),
+            count => format!("; {count} left out"),
+        };
         println!(
-            "{what}: {} passed, {} deliberate differences, {} failed, {} crashed of {}: {:.1} %",
+            "{what}: {} passed, {} deliberate differences, {} failed, {} crashed of {}: \
+             {:.1} %{left_out}",
             self.passed,
             self.deliberate,
             self.failed,
@@ -168,8 +175,25 @@ async fn replay_cases(server: &Postgres, folder: &Path, options: &Options) -> Re
 
 async fn verdict_on(server: &Postgres, path: &Path) -> Result<Verdict> {
     let case = Case::read(path)?;
-    let played = Box::pin(replay::play(server, &case)).await?;
-    Ok(judge(&case, &played))
+    match Box::pin(replay::play(server, &case)).await {
+        Ok(played) => Ok(judge(&case, &played)),
+        Err(error) if is_of_a_newer_release(server, &error) => Ok(Verdict::LeftOut(format!(
+            "PostgreSQL {} does not know what it sets up",
+            server.major()
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a case was recorded on a release that knows more than this one.
+fn is_of_a_newer_release(server: &Postgres, error: &anyhow::Error) -> bool {
+    /// The release of the recordings.
+    const RECORDED: u32 = 15;
+    let is_syntax_error = error.chain().any(|cause| {
+        let sql = cause.downcast_ref::<tokio_postgres::Error>();
+        sql.and_then(tokio_postgres::Error::code).is_some_and(|code| code.code() == "42601")
+    });
+    server.major() < RECORDED && is_syntax_error
 }
 
 fn print_verdict(name: &str, verdict: &Verdict) {
@@ -180,6 +204,7 @@ fn print_verdict(name: &str, verdict: &Verdict) {
             println!("deliberate difference {name}: {}", reasons(differences));
         }
         Verdict::Failed(difference) => println!("failed {name}: {}", one_line(difference)),
+        Verdict::LeftOut(reason) => println!("left out {name}: {reason}"),
         Verdict::Crashed(log) => println!("crashed {name}: {}", one_line(log)),
     }
 }

@@ -58,10 +58,14 @@ const handshake = (apikey) =>
       socket.close()
       done({ status: 101 })
     })
-    socket.on('unexpected-response', (_, response) => {
+    socket.on('unexpected-response', (request, response) => {
       let body = ''
       response.on('data', (part) => (body += part))
-      response.on('end', () => done({ status: response.statusCode, error: JSON.parse(body).error }))
+      response.on('end', () => {
+        // Whoever listens to this event has the connection to close.
+        request.destroy()
+        done({ status: response.statusCode, error: JSON.parse(body).error })
+      })
     })
     socket.on('error', fail)
   })

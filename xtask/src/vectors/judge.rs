@@ -21,6 +21,8 @@ pub enum Verdict {
     Failed(String),
     /// The process ended or panicked.
     Crashed(String),
+    /// This PostgreSQL cannot play it.
+    LeftOut(String),
 }
 
 /// Judges what was received in a case.

@@ -251,15 +251,17 @@ fn is_too_large(payload: &Json) -> bool {
 /// The rows of a simple query as texts.
 async fn rows(session: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
     let messages = session.simple_query(sql).await?;
-    Ok(messages
+    messages
         .iter()
         .filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => {
-                Some((0..row.len()).map(|index| row.get(index).map(ToOwned::to_owned)).collect())
-            }
+            SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         })
-        .collect())
+        .map(|row| {
+            let texts = (0..row.len()).map(|index| Ok(row.try_get(index)?.map(ToOwned::to_owned)));
+            texts.collect()
+        })
+        .collect()
 }
 
 /// The single value of a simple query.
