@@ -80,6 +80,14 @@ pub enum Break {
         /// PostgreSQL's word for the reason.
         reason: String,
     },
+    /// The slot retained more write-ahead log than it may, and was given up.
+    #[error("the replication slot retained {retained_bytes} bytes of WAL (budget: {budget_bytes})")]
+    WalBudgetExceeded {
+        /// What it retained.
+        retained_bytes: u64,
+        /// What it may retain.
+        budget_bytes: u64,
+    },
     /// Another cluster answers at the address.
     #[error("another PostgreSQL cluster or database answers (before: {before}, now: {now})")]
     OtherServer {
@@ -121,6 +129,8 @@ pub(crate) struct ExistingSlot {
     pub(crate) confirmed: Lsn,
     /// Why PostgreSQL has given it up, if it has.
     pub(crate) invalidated: Option<String>,
+    /// The write-ahead log it keeps the server from removing.
+    pub(crate) retained_bytes: u64,
 }
 
 /// The server left the timeline that was read.
@@ -224,6 +234,10 @@ fn find_break(
     if let Some(reason) = &slot.invalidated {
         return Some(Break::SlotInvalidated { reason: reason.clone() });
     }
+    let retained_bytes = slot.retained_bytes;
+    if let Some(budget_bytes) = options.wal_budget_bytes.filter(|budget| retained_bytes > *budget) {
+        return Some(Break::WalBudgetExceeded { retained_bytes, budget_bytes });
+    }
     let read_up_to = resume.map(|resume| resume.handed_over.max(resume.taken.end))?;
     let confirmed = slot.confirmed;
     (confirmed > read_up_to).then_some(Break::SlotAdvanced { read_up_to, confirmed })
@@ -254,6 +268,7 @@ mod tests {
             slot: "w".to_owned(),
             temporary: false,
             publications: vec!["p".to_owned()],
+            wal_budget_bytes: None,
             recreate_slot: false,
         }
     }
@@ -271,6 +286,7 @@ mod tests {
             active_pid: None,
             confirmed: Lsn::new(90),
             invalidated: None,
+            retained_bytes: 1_000,
         }
     }
 
@@ -363,6 +379,20 @@ mod tests {
         check(125, Taken { partial, ..whole }, {
             broken(Break::TimelineBranched { branched_at, read_up_to })
         });
+    }
+
+    #[test]
+    fn a_slot_over_its_budget_is_given_up_also_by_a_fresh_process() {
+        for (budget, resume) in [(999, None), (999, Some(resume())), (1_000, None)] {
+            let options = ReplicationOptions { wal_budget_bytes: Some(budget), ..options() };
+            let planned = plan(&options, &identity(), Some(&slot()), resume.as_ref(), None);
+            let expected = if budget < 1_000 {
+                broken(Break::WalBudgetExceeded { retained_bytes: 1_000, budget_bytes: budget })
+            } else {
+                keep(Continuity::FirstStart)
+            };
+            assert_eq!(planned.ok(), Some(expected));
+        }
     }
 
     #[test]

@@ -146,6 +146,9 @@ pub struct ReplicationOptions {
     pub temporary: bool,
     /// The publications to read, at least one.
     pub publications: Vec<String>,
+    /// How much write-ahead log an existing slot may have retained, in bytes; one that retains more
+    /// is given up for a new one, with a break in continuity. `None` is no limit.
+    pub wal_budget_bytes: Option<u64>,
     /// Whether an existing slot is dropped and made anew.
     ///
     /// To be set after [`next_batch`](crate::ReplicationStream::next_batch) failed with

@@ -186,7 +186,10 @@ async fn inspect(
     let sql = format!(
         "select coalesce(plugin, ''), coalesce(database, ''), slot_type, temporary::text, \
                 coalesce(active_pid, 0), coalesce(confirmed_flush_lsn, '0/0'), \
-                coalesce(wal_status, ''), {reason} \
+                coalesce(wal_status, ''), {reason}, \
+                coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() \
+                    then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, \
+                    restart_lsn), 0)::bigint \
          from pg_replication_slots where slot_name = {}",
         escape_literal(slot)
     );
@@ -194,8 +197,18 @@ async fn inspect(
     if answer.is_empty() {
         return Ok(None);
     }
-    let [plugin, database, slot_type, temporary, active_pid, confirmed, wal_status, reason] =
-        first_row(ACTION, answer)?;
+    let [
+        plugin,
+        database,
+        slot_type,
+        temporary,
+        active_pid,
+        confirmed,
+        wal_status,
+        reason,
+        retained,
+    ] = first_row(ACTION, answer)?;
+    let retained_bytes: i64 = parse(ACTION, &retained)?;
     let active_pid: i32 = parse(ACTION, &active_pid)?;
     Ok(Some(ExistingSlot {
         plugin,
@@ -205,6 +218,7 @@ async fn inspect(
         active_pid: Some(active_pid).filter(|pid| *pid != 0),
         confirmed: parse(ACTION, &confirmed)?,
         invalidated: Some(reason).filter(|_| wal_status == "lost"),
+        retained_bytes: u64::try_from(retained_bytes).unwrap_or_default(),
     }))
 }
 
@@ -295,6 +309,7 @@ mod tests {
             slot: "walcast".to_owned(),
             temporary: false,
             publications: vec!["supabase_realtime".to_owned(), "it's \"new\", \\o/".to_owned()],
+            wal_budget_bytes: None,
             recreate_slot: false,
         };
         assert_eq!(

@@ -62,8 +62,6 @@ pub struct Config {
 pub struct ReplicationConfig {
     /// The slot and the publications.
     pub options: ReplicationOptions,
-    /// How much retained write-ahead log the slot may cost before it is given up.
-    pub wal_budget_bytes: u64,
     /// What becomes of deletes that cannot be authorised.
     pub deletes_unverifiable: DeletesUnverifiable,
     /// The size of a record from which on it is delivered without its values.
@@ -300,9 +298,9 @@ fn replication(settings: &Settings) -> Result<ReplicationConfig, ConfigError> {
             slot,
             temporary: settings.boolean(&options::SLOT_TEMPORARY)?,
             publications,
+            wal_budget_bytes: Some(settings.bytes(&options::WAL_BUDGET)?),
             recreate_slot: false,
         },
-        wal_budget_bytes: settings.bytes(&options::WAL_BUDGET)?,
         deletes_unverifiable: match settings.text(&options::DELETES_UNVERIFIABLE)?.as_str() {
             "withhold" => DeletesUnverifiable::Withhold,
             _ => DeletesUnverifiable::SendKey,

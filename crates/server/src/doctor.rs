@@ -41,7 +41,7 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
             let wanted = Wanted {
                 slot: &replication.slot,
                 is_temporary: replication.temporary,
-                wal_budget_bytes: config.replication.wal_budget_bytes,
+                wal_budget_bytes: config.replication.options.wal_budget_bytes.unwrap_or(u64::MAX),
             };
             check(&facts, wanted)
         }

@@ -171,6 +171,7 @@ impl Server {
             slot: format!("{name}_slot"),
             temporary: false,
             publications: vec!["supabase_realtime".to_owned()],
+            wal_budget_bytes: None,
             recreate_slot: false,
         };
         Database { sql, connect, replication }

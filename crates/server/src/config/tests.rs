@@ -50,7 +50,7 @@ fn the_defaults_are_those_of_the_table() {
     assert_eq!(config.database.ssl_mode, SslMode::Prefer);
     assert_eq!(config.replication.options.slot, "walcast");
     assert_eq!(config.replication.options.publications, ["supabase_realtime"]);
-    assert_eq!(config.replication.wal_budget_bytes, 1 << 30);
+    assert_eq!(config.replication.options.wal_budget_bytes, Some(1 << 30));
     assert_eq!(config.replication.max_record_bytes, 1_048_576);
     assert_eq!(config.replication.deletes_unverifiable, DeletesUnverifiable::SendKey);
     assert_eq!((config.http.host.as_str(), config.http.port), ("0.0.0.0", 4000));
@@ -92,7 +92,7 @@ fn the_file_has_types() {
     .unwrap();
     assert_eq!(config.replication.options.publications, ["one", "two"]);
     assert!(config.replication.options.temporary);
-    assert_eq!(config.replication.wal_budget_bytes, 64 << 20);
+    assert_eq!(config.replication.options.wal_budget_bytes, Some(64 << 20));
     assert_eq!(config.replication.max_record_bytes, 2000);
     assert_eq!(config.authorization.statement_timeout, Duration::from_millis(250));
     assert_eq!(config.log.format, LogFormat::Json);
