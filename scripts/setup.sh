@@ -41,10 +41,10 @@ apt_install() {
 # --- Node, before PostgreSQL: one way to get PostgreSQL needs npm -------------------------------
 node_is_good() {
     command -v node >/dev/null && command -v npm >/dev/null &&
-        node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 18 ? 0 : 1)'
+        node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)'
 }
 node_is_good || apt_install nodejs npm || true
-node_is_good || die "Node 18 or later with npm is needed: install it, or run this as root on Debian"
+node_is_good || die "Node 20 or later with npm is needed: install it, or run this as root on Debian"
 
 # --- PostgreSQL ---------------------------------------------------------------------------------
 if ! programs=$(scripts/find-postgres.sh); then

@@ -58,12 +58,13 @@ const handshake = (apikey) =>
       socket.close()
       done({ status: 101 })
     })
-    socket.on('unexpected-response', (request, response) => {
+    socket.on('unexpected-response', (_, response) => {
+      const connection = response.socket
       let body = ''
       response.on('data', (part) => (body += part))
       response.on('end', () => {
         // Whoever listens to this event has the connection to close.
-        request.destroy()
+        connection.destroy()
         done({ status: response.statusCode, error: JSON.parse(body).error })
       })
     })

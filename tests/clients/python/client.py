@@ -12,6 +12,8 @@ SUBSCRIBED = "Subscribed to PostgreSQL"
 
 # The client logs each lost connection as an error; here they are lost on purpose.
 logging.getLogger("realtime").setLevel(logging.CRITICAL)
+# unittest debugs asyncio, which then remarks on every SQL statement of a test.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 _topics = (f"feed-{os.getpid()}-{n}" for n in itertools.count())
 
