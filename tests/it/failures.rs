@@ -90,9 +90,58 @@ async fn slot_is_dropped() -> Result<()> {
     .await?;
     let query = format!("select 1 from pg_replication_slots where slot_name = '{slot}' and active");
     eventually("a new slot", || world.database.text(&query)).await?;
+    // What was committed in between is lost; the channel is told that it starts anew.
+    let system = client.system("realtime:test").await?;
+    assert!(system.is_system("Subscribed to PostgreSQL"), "{}", system.payload_text);
     world.database.run("insert into notes values (2)").await?;
     let change = client.change_on("realtime:test").await?;
     assert_eq!(change["record"]["id"], 2);
+    world.end().await
+}
+
+#[tokio::test]
+async fn wal_budget_is_exceeded() -> Result<()> {
+    let mut world =
+        World::with("budget", NOTES, |builder| builder.set("WALCAST_WAL_BUDGET", "16MiB")).await?;
+    world.walcast.kill9()?;
+    world
+        .database
+        .run(
+            "select pg_logical_emit_message(false, 'x', repeat('x', 1000000)) \
+             from generate_series(1, 40)",
+        )
+        .await?;
+    world.walcast.start_again().await?;
+    let retained = world
+        .database
+        .text(&format!(
+            "select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) < 16 * 1024 * 1024 \
+             from pg_replication_slots where slot_name = 'slot_{}'",
+            world.database.name()
+        ))
+        .await?;
+    assert_eq!(retained.as_deref(), Some("t"), "the slot retains more than its budget");
+    let mut client = world.listener(&Token::anon(), "notes").await?;
+    world.database.run("insert into notes values (1)").await?;
+    assert_eq!(summary(&world.settled(&mut client).await?), ["INSERT 1"]);
+    world.end().await
+}
+
+#[tokio::test]
+async fn temporary_slot_leaves_nothing_behind() -> Result<()> {
+    let mut world =
+        World::with("temporary", NOTES, |builder| builder.set("WALCAST_SLOT_TEMPORARY", "true"))
+            .await?;
+    let mut client = world.listener(&Token::anon(), "notes").await?;
+    world.database.run("insert into notes values (1)").await?;
+    assert_eq!(summary(&world.settled(&mut client).await?), ["INSERT 1"]);
+    let slots = "select count(*) from pg_replication_slots where database = current_database()";
+    assert_eq!(world.database.text(slots).await?.as_deref(), Some("1"));
+    world.walcast.kill9()?;
+    eventually("the slot to be gone", || async {
+        Ok((world.database.text(slots).await?.as_deref() == Some("0")).then_some(()))
+    })
+    .await?;
     world.end().await
 }
 

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -56,9 +57,8 @@ impl WalcastBuilder {
         let mut child =
             command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let log = Arc::new(Mutex::new(Vec::new()));
-        keep(child.stdout.take(), &log);
-        keep(child.stderr.take(), &log);
-        Ok(Walcast { builder: self, child, port, log, exited: None })
+        let readers = vec![keep(child.stdout.take(), &log), keep(child.stderr.take(), &log)];
+        Ok(Walcast { builder: self, child, port, log, readers, exited: None })
     }
 
     /// Starts it and waits until it streams.
@@ -76,6 +76,7 @@ pub struct Walcast {
     child: Child,
     port: u16,
     log: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
     exited: Option<ExitStatus>,
 }
 
@@ -182,6 +183,10 @@ impl Walcast {
         if self.exited.is_none() {
             self.exited = self.child.try_wait()?;
         }
+        if self.exited.is_some() {
+            // Its last words are still in the pipes.
+            self.readers.drain(..).for_each(|reader| drop(reader.join()));
+        }
         Ok(self.exited)
     }
 
@@ -230,19 +235,22 @@ pub fn free_port() -> Result<u16> {
 }
 
 /// Reads a pipe in a thread of its own, so that it never fills up.
-fn keep(pipe: Option<impl std::io::Read + Send + 'static>, log: &Arc<Mutex<Vec<String>>>) {
+fn keep(
+    pipe: Option<impl std::io::Read + Send + 'static>,
+    log: &Arc<Mutex<Vec<String>>>,
+) -> JoinHandle<()> {
     /// A chatty process must not fill the memory.
     const LINES_MAX: usize = 100_000;
-    let Some(pipe) = pipe else { return };
     let log = Arc::clone(log);
     std::thread::spawn(move || {
+        let Some(pipe) = pipe else { return };
         for line in BufReader::new(pipe).lines().map_while(std::io::Result::ok) {
             let mut lines = lock(&log);
             if lines.len() < LINES_MAX {
                 lines.push(line);
             }
         }
-    });
+    })
 }
 
 fn lock(log: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {

@@ -13,7 +13,7 @@ use super::Options;
 
 /// Limits that the backlog of a drain cannot reach: it is not the slow client that is measured.
 const UNBOUNDED: [(&str, &str); 2] =
-    [("WALCAST_OUTBOUND_QUEUE_FRAMES", "100000000"), ("WALCAST_OUTBOUND_QUEUE_BYTES", "8GiB")];
+    [("WALCAST_OUTBOUND_QUEUE_FRAMES", "10000000"), ("WALCAST_OUTBOUND_QUEUE_BYTES", "8GiB")];
 
 /// What reading the backlog cost.
 struct Drained {
