@@ -126,3 +126,123 @@ impl Catalogue {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use walcast_change::{
+        Collation, Column, PgType, ReplicaIdentity, RoleId, TableKind, TypeKind, TypeRegistry, oid,
+    };
+
+    use super::*;
+
+    fn table(id: u32, schema: &str, name: &str, columns: &[(&str, i16)]) -> Table {
+        let int4 = Arc::new(PgType {
+            id: oid::INT4,
+            schema: "pg_catalog".into(),
+            name: "int4".into(),
+            delimiter: ',',
+            kind: TypeKind::Base,
+        });
+        let column = |(name, number): &(&str, i16)| Column {
+            name: (*name).into(),
+            number: *number,
+            data_type: Arc::clone(&int4),
+            base_type: Arc::clone(&int4),
+            type_modifier: -1,
+            collation: Collation::None,
+            is_primary_key: *number == 1,
+            is_identity: *number == 1,
+            is_generated: false,
+        };
+        Table {
+            id: TableId(id),
+            schema: schema.into(),
+            name: name.into(),
+            kind: TableKind::Ordinary,
+            owner: RoleId(10),
+            replica_identity: ReplicaIdentity::Default,
+            columns: columns.iter().map(column).collect(),
+            types: Arc::new(TypeRegistry::default()),
+            has_primary_key: true,
+        }
+    }
+
+    fn catalogue() -> Catalogue {
+        let known = |id, schema, name, is_published, ancestors: &[u32]| KnownTable {
+            table: table(id, schema, name, &[("id", 1), ("body", 3)]),
+            row_security: RowSecurity::default(),
+            is_published,
+            ancestors: ancestors.iter().copied().map(TableId).collect(),
+        };
+        let tables = [
+            known(1, "public", "notes", true, &[]),
+            known(2, "public", "root", false, &[]),
+            known(3, "public", "leaf_a", true, &[2]),
+            known(4, "public", "leaf_b", true, &[5, 2]),
+            known(5, "public", "branch", false, &[2]),
+            known(6, "app", "notes", true, &[]),
+            known(7, "public", "left", false, &[]),
+        ];
+        let facts = RoleFacts {
+            id: RoleId(20),
+            bypasses_row_security: false,
+            has_privileges_of: BTreeSet::from([RoleId(20)]),
+        };
+        let selectable = [(TableId(1), ColumnSet::from_iter([3]))].into();
+        Catalogue {
+            generation: 1,
+            tables: tables.into_iter().map(|known| (known.table.id, Arc::new(known))).collect(),
+            roles: [
+                (Role::new("anon"), Some(KnownRole { facts, selectable })),
+                (Role::new("nobody"), None),
+            ]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn names_cover_published_tables_and_the_leaves_of_a_root() {
+        for (schema, name, expected) in [
+            (Some("public"), Some("notes"), vec![(1, 1)]),
+            (Some("public"), Some("root"), vec![(3, 2), (4, 2)]),
+            (Some("public"), Some("branch"), vec![(4, 5)]),
+            (Some("public"), Some("leaf_a"), vec![(3, 3)]),
+            (Some("public"), Some("left"), vec![]),
+            (Some("public"), Some("not%"), vec![]),
+            (Some("public"), None, vec![(1, 1), (3, 3), (4, 4)]),
+            (None, Some("notes"), vec![(1, 1), (6, 6)]),
+            (None, None, vec![(1, 1), (3, 3), (4, 4), (6, 6)]),
+        ] {
+            let covered = catalogue().covered_by(schema, name);
+            let found: Vec<_> = covered
+                .iter()
+                .map(|coverage| (coverage.target.0, coverage.guard.table.id.0))
+                .collect();
+            assert_eq!(found, expected, "{schema:?} {name:?}");
+        }
+    }
+
+    #[test]
+    fn privileges_follow_columns_by_name_and_default_to_none() {
+        let catalogue = catalogue();
+        let notes = &catalogue.tables[&TableId(1)].table;
+        let aligned = table(1, "public", "notes", &[("body", 3), ("gone", 0), ("id", 1)]);
+        let selectable = |role: &str, guard: &Table| -> Vec<usize> {
+            catalogue.selectable(&Role::new(role), guard, &aligned).iter().collect()
+        };
+        assert_eq!(selectable("anon", notes), [0]);
+        assert_eq!(selectable("nobody", notes), Vec::<usize>::new());
+        assert_eq!(selectable("unheard-of", notes), Vec::<usize>::new());
+        assert_eq!(selectable("anon", &catalogue.tables[&TableId(6)].table), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn a_role_that_does_not_exist_sees_no_row() {
+        let catalogue = catalogue();
+        let notes = &catalogue.tables[&TableId(1)];
+        assert_eq!(catalogue.rule(&Role::new("anon"), notes), RowRule::Everything);
+        assert_eq!(catalogue.rule(&Role::new("nobody"), notes), RowRule::Nothing);
+    }
+}
