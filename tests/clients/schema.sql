@@ -1,7 +1,7 @@
 -- What the client tests read and write. Applied once, as superuser, after `walcast migrate --bootstrap`.
 
 -- The role walcast runs as: no superuser, exactly what docs/guides/self-hosting.md asks for.
-create role walcast login replication password 'walcast';
+create role walcast login replication noinherit password 'walcast';
 grant anon, authenticated, service_role to walcast;
 
 -- No row security: everybody sees everything.

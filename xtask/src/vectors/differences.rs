@@ -41,6 +41,8 @@ pub enum Difference {
     OutputStyles,
     /// A role's name is taken as it is, capital letters included.
     RoleVerbatim,
+    /// `\x6162` on a bytea column means the bytes, as the reference takes `6162`.
+    HexadecimalBytes,
     /// Without USAGE on a schema nothing in it can be selected.
     SchemaUsage,
     /// Subscriptions are not rows that SQL can add or delete.
@@ -52,7 +54,7 @@ pub enum Difference {
 }
 
 /// Every difference with its reason and the passage it follows.
-const TABLE: [(Difference, &str, &str); 20] = [
+const TABLE: [(Difference, &str, &str); 21] = [
     (
         Difference::RowImageDecides,
         "row-level security decides on the row as committed, not on what became of it",
@@ -132,6 +134,11 @@ const TABLE: [(Difference, &str, &str); 20] = [
         Difference::RoleVerbatim,
         "a role is found by its name as the token has it, capital letters included",
         "decisions, row-level security 6",
+    ),
+    (
+        Difference::HexadecimalBytes,
+        "bytes may be written as PostgreSQL writes them, too: \\x6162 as well as 6162",
+        "postgres-changes 8",
     ),
     (
         Difference::SchemaUsage,

@@ -29,6 +29,9 @@ pub fn resolve(
         if column.has_length() {
             own.differences.insert(Difference::WholeCharacters);
         }
+        if is_hexadecimal(column, operand) {
+            own.differences.insert(Difference::HexadecimalBytes);
+        }
         if column.is_generated {
             own.differences.insert(Difference::GeneratedColumnMissing);
         }
@@ -75,6 +78,8 @@ pub fn condition(
     negated: bool,
 ) -> String {
     let (left, kind) = sides(column, cell, operator);
+    let plain_hexadecimal = operand.replace("\\\\x", "").replace("\\x", "");
+    let operand = if is_hexadecimal(column, operand) { &plain_hexadecimal } else { operand };
     let right = format!("{}::{kind}", literal(operand));
     let plain = match operator {
         "is" => return format!("{left} is {}{operand}", if negated { "not " } else { "" }),
@@ -90,6 +95,11 @@ pub fn condition(
         other => format!("{left} {} {right}", comparison(other).unwrap_or("=")),
     };
     if negated { format!("not ({plain})") } else { plain }
+}
+
+/// Whether an operand writes bytes the way PostgreSQL does.
+pub fn is_hexadecimal(column: &ColumnFacts, operand: &str) -> bool {
+    column.type_name == "bytea" && operand.contains("\\x")
 }
 
 fn comparison(operator: &str) -> Option<&'static str> {

@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 
 use super::super::differences::Difference;
 use super::coverage::holds_text;
-use super::filter::{PATTERN_OPERATORS, condition, has_operator, passes};
+use super::filter::{PATTERN_OPERATORS, condition, has_operator, is_hexadecimal, passes};
 use super::table::{ColumnFacts, TableFacts};
 use super::{literal, value};
 
@@ -35,10 +35,15 @@ pub async fn answer(
     let table = TableFacts::read(session, oid, oid, "authenticated").await?;
     let column = table.column("v").context("the column v")?;
     let (_, operator, operand, negated) = &question.condition;
-    let Some(difference) =
-        difference(session, column, operator, question.refusal.as_deref()).await?
+    let Some(found) = difference(session, column, operator, question.refusal.as_deref()).await?
     else {
         return Ok(None);
+    };
+    let difference = match found {
+        Difference::ErrorsAreIsolated if is_hexadecimal(column, operand) => {
+            Difference::HexadecimalBytes
+        }
+        other => other,
     };
     if difference == Difference::NoSuchOperator {
         return Ok(Some((difference, None)));
@@ -67,10 +72,16 @@ async fn difference(
         Some(text) if text.contains("requires a text-compatible column type") => {
             (is_pattern && holds_text(column)).then_some(Difference::PatternOperators)
         }
+        // The reference's error is about the list, PostgreSQL's about the operator.
+        Some(_) if column.type_name.starts_with('_') && operator == "in" => {
+            Some(Difference::NoSuchOperator)
+        }
         Some(_) => None,
         None if !has_operator(session, column, operator).await? => Some(Difference::NoSuchOperator),
-        // bytea has no pattern operators, and its text is what is compared.
-        None if is_pattern && column.type_name == "bytea" => Some(Difference::NoSuchOperator),
+        // bytea has like, but not ilike.
+        None if operator == "ilike" && column.type_name == "bytea" => {
+            Some(Difference::NoSuchOperator)
+        }
         None if column.has_length() => Some(Difference::WholeCharacters),
         None => Some(Difference::ErrorsAreIsolated),
     })
