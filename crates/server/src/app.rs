@@ -11,8 +11,9 @@ use std::{
 };
 
 use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
     task::JoinHandle,
     time::timeout,
@@ -135,6 +136,7 @@ impl App {
             tokio::spawn({
                 let shutdown = shutdown.clone();
                 async move {
+                    let listener = listener.tap_io(send_at_once);
                     let serving = axum::serve(listener, routes)
                         .with_graceful_shutdown(shutdown.cancelled_owned());
                     if let Err(error) = serving.await {
@@ -219,6 +221,14 @@ async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
             "listen on {host}:{port}: choose another port with --port, or stop what listens there"
         )
     })
+}
+
+/// Frames are gathered before they are written, so the kernel need not wait for more: with its
+/// waiting, half of the changes arrived 12 ms late at 2,000 changes/s.
+fn send_at_once(socket: &mut TcpStream) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "failed to set TCP_NODELAY");
+    }
 }
 
 fn publication(config: &Config) -> String {

@@ -16,23 +16,27 @@ use walcast_protocol::Frame;
 /// Something for a connection, in the order it must come out.
 #[derive(Debug)]
 pub enum Delivery {
-    /// A change for a channel; dropped if the channel is closed by then.
-    Change {
-        /// The channel.
-        channel: ChannelId,
-        /// The encoded message.
-        frame: Frame,
-        /// When the change was committed, in µs since 1970.
-        committed_us: i64,
-    },
+    /// Changes, in commit order.
+    Changes(Vec<Change>),
     /// An answer for the session, which must not overtake the changes before it.
     Answer(Box<Input>),
+}
+
+/// A change for a channel; dropped if the channel is closed by then.
+#[derive(Debug)]
+pub struct Change {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The encoded message.
+    pub frame: Frame,
+    /// When the change was committed, in µs since 1970.
+    pub committed_us: i64,
 }
 
 /// The bounds of a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxLimits {
-    /// Deliveries that may wait.
+    /// Frames that may wait.
     pub frames: usize,
     /// Bytes that may wait.
     pub bytes: usize,
@@ -55,6 +59,7 @@ pub struct Inbox {
 #[derive(Debug)]
 struct Shared {
     limits: OutboxLimits,
+    waiting_frames: AtomicUsize,
     waiting_bytes: AtomicUsize,
     has_overflowed: AtomicBool,
     overflow: CancellationToken,
@@ -66,6 +71,7 @@ pub fn queue(limits: OutboxLimits) -> (Outbox, Inbox) {
     let (sender, receiver) = mpsc::channel(limits.frames.max(1));
     let shared = Arc::new(Shared {
         limits,
+        waiting_frames: AtomicUsize::new(0),
         waiting_bytes: AtomicUsize::new(0),
         has_overflowed: AtomicBool::new(false),
         overflow: CancellationToken::new(),
@@ -90,9 +96,11 @@ impl Outbox {
         if self.shared.has_overflowed.load(Ordering::Relaxed) {
             return Sent::Gone;
         }
-        let bytes = bytes_of(&delivery);
-        let waiting = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if waiting > self.shared.limits.bytes {
+        let shared = &self.shared;
+        let (frames, bytes) = size(&delivery);
+        let n_frames = shared.waiting_frames.fetch_add(frames, Ordering::Relaxed) + frames;
+        let n_bytes = shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if n_frames > shared.limits.frames || n_bytes > shared.limits.bytes {
             return self.overflow();
         }
         match self.sender.try_send(delivery) {
@@ -116,8 +124,11 @@ impl Inbox {
     pub async fn receive(&mut self, into: &mut Vec<Delivery>, n_max: usize) -> usize {
         let before = into.len();
         let n_received = self.receiver.recv_many(into, n_max).await;
-        let bytes = into.iter().skip(before).map(bytes_of).sum();
-        self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        for delivery in into.iter().skip(before) {
+            let (frames, bytes) = size(delivery);
+            self.shared.waiting_frames.fetch_sub(frames, Ordering::Relaxed);
+            self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
         n_received
     }
 
@@ -128,10 +139,13 @@ impl Inbox {
     }
 }
 
-fn bytes_of(delivery: &Delivery) -> usize {
+/// Frames and bytes.
+fn size(delivery: &Delivery) -> (usize, usize) {
     match delivery {
-        Delivery::Change { frame, .. } => frame.bytes().len(),
-        Delivery::Answer(_) => 0,
+        Delivery::Changes(changes) => {
+            (changes.len(), changes.iter().map(|change| change.frame.bytes().len()).sum())
+        }
+        Delivery::Answer(_) => (1, 0),
     }
 }
 
@@ -140,11 +154,11 @@ mod tests {
     use super::*;
 
     fn change(n_bytes: usize) -> Delivery {
-        Delivery::Change {
+        Delivery::Changes(vec![Change {
             channel: ChannelId(1),
             frame: Frame::Text("x".repeat(n_bytes).into()),
             committed_us: 0,
-        }
+        }])
     }
 
     #[tokio::test]
@@ -156,7 +170,7 @@ mod tests {
         let mut received = Vec::new();
         assert_eq!(inbox.receive(&mut received, 2).await, 2);
         assert_eq!(inbox.receive(&mut received, 2).await, 1);
-        assert_eq!(received.iter().map(bytes_of).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(received.iter().map(size).collect::<Vec<_>>(), [(1, 1), (1, 2), (1, 3)]);
     }
 
     #[test]

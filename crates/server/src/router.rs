@@ -15,6 +15,7 @@
 //! waiting for a client may not.
 
 mod deliver;
+mod gathering;
 mod layout;
 mod plan;
 mod questions;
@@ -239,6 +240,7 @@ impl Router {
         for plan in &plans {
             deliverer.deliver(plan, &answers);
         }
+        deliverer.finish();
         drop(plans);
         self.layouts.forget_replaced();
         if let Some(end) = end {

@@ -11,11 +11,13 @@
 //!   └─ publication missing    → wait for it
 //! ```
 
+mod pace;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{Instant, interval, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use walcast_change::Lsn;
@@ -24,6 +26,7 @@ use walcast_replicator::{
     Resume, SlotStart, Started, StreamItem,
 };
 
+use self::pace::{PAUSE, Pace};
 use crate::{
     catalogue::keeper::CatalogueKeeper,
     http::{Condition, Health},
@@ -33,7 +36,7 @@ use crate::{
 
 /// Items taken from the stream at a time: enough to keep the questions of many rows in one round
 /// trip, few enough that memory stays small.
-const BATCH_ITEMS_MAX: usize = 512;
+const BATCH_ITEMS_MAX: usize = 2_048;
 
 /// Between looks at a slot that another process reads, or at a publication that is missing.
 const STANDBY_PAUSE: Duration = Duration::from_secs(2);
@@ -158,6 +161,8 @@ impl Source {
         let mut feedback = interval(FEEDBACK_INTERVAL);
         let mut items = Vec::new();
         let mut unanswered = Unanswered::default();
+        let mut pace = Pace::default();
+        let started = Instant::now();
         if let Some(ended) = self.hand_over(stream, shutdown).await? {
             return Ok(ended);
         }
@@ -174,6 +179,7 @@ impl Source {
                     }
                 }
                 read = stream.next_batch(BATCH_ITEMS_MAX, &mut items) => {
+                    let n_items = items.len();
                     if is_worth_sending(&items) {
                         // Also what arrived before an error: it will not be given out again.
                         self.pending.push_back(Feed::Items(std::mem::take(&mut items)));
@@ -184,6 +190,9 @@ impl Source {
                     items.clear();
                     read?;
                     backoff.reset();
+                    if pace.should_pause(started.elapsed(), n_items, BATCH_ITEMS_MAX) {
+                        sleep(PAUSE).await;
+                    }
                 }
             }
         }

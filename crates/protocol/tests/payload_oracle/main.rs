@@ -5,4 +5,4 @@ mod arbitrary;
 mod cases;
 mod json;
 mod recorded;
-mod types;
+mod pg_types;

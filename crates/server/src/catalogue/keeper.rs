@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 use walcast_filters::claims::Role;
@@ -34,14 +34,15 @@ pub struct CatalogueKeeper {
     current: ArcSwap<Catalogue>,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    reader: Mutex<Reader>,
+    /// When the reading of the newest snapshot began.
+    read_at: ArcSwapOption<Instant>,
+    reader: Arc<Mutex<Reader>>,
 }
 
 #[derive(Debug)]
 struct Reader {
     client: Option<Client>,
     roles: BTreeSet<Role>,
-    read_at: Option<Instant>,
 }
 
 impl CatalogueKeeper {
@@ -54,7 +55,7 @@ impl CatalogueKeeper {
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let reader = Reader { client: None, roles: BTreeSet::new(), read_at: None };
+        let reader = Reader { client: None, roles: BTreeSet::new() };
         Self {
             connect,
             publication,
@@ -62,7 +63,8 @@ impl CatalogueKeeper {
             current: ArcSwap::default(),
             health,
             metrics,
-            reader: Mutex::new(reader),
+            read_at: ArcSwapOption::empty(),
+            reader: Arc::new(Mutex::new(reader)),
         }
     }
 
@@ -72,13 +74,23 @@ impl CatalogueKeeper {
         self.current.load_full()
     }
 
-    /// A snapshot no older than the configured age.
+    /// A snapshot no older than the configured age. Past half of that age another one is read in the
+    /// background, so that a steady flow of rows never waits for it.
     ///
     /// # Errors
     /// When PostgreSQL cannot be reached or its catalogue cannot be read.
-    pub async fn fresh(&self) -> anyhow::Result<Arc<Catalogue>> {
+    pub async fn fresh(self: &Arc<Self>) -> anyhow::Result<Arc<Catalogue>> {
+        if let Some(age) = self.age() {
+            if age < self.max_age / 2 {
+                return Ok(self.current());
+            }
+            if age < self.max_age {
+                self.read_in_background();
+                return Ok(self.current());
+            }
+        }
         let mut reader = self.reader.lock().await;
-        if reader.read_at.is_some_and(|read_at| read_at.elapsed() < self.max_age) {
+        if self.age().is_some_and(|age| age < self.max_age) {
             return Ok(self.current());
         }
         self.read(&mut reader).await
@@ -91,7 +103,7 @@ impl CatalogueKeeper {
     pub async fn refreshed(&self) -> anyhow::Result<Arc<Catalogue>> {
         let asked_at = Instant::now();
         let mut reader = self.reader.lock().await;
-        if reader.read_at.is_some_and(|read_at| read_at > asked_at) {
+        if self.read_at.load().as_ref().is_some_and(|read_at| **read_at > asked_at) {
             return Ok(self.current());
         }
         self.read(&mut reader).await
@@ -104,7 +116,7 @@ impl CatalogueKeeper {
     pub async fn with_role(&self, role: &Role) -> anyhow::Result<Arc<Catalogue>> {
         let mut reader = self.reader.lock().await;
         let is_known = reader.roles.contains(role);
-        if is_known && reader.read_at.is_some_and(|read_at| read_at.elapsed() < self.max_age) {
+        if is_known && self.age().is_some_and(|age| age < self.max_age) {
             return Ok(self.current());
         }
         if !is_known {
@@ -120,6 +132,21 @@ impl CatalogueKeeper {
             reader.roles.remove(role);
         }
         Ok(snapshot)
+    }
+
+    fn age(&self) -> Option<Duration> {
+        self.read_at.load().as_ref().map(|read_at| read_at.elapsed())
+    }
+
+    /// Starts to read unless somebody reads already.
+    fn read_in_background(self: &Arc<Self>) {
+        let Ok(mut reader) = Arc::clone(&self.reader).try_lock_owned() else { return };
+        let keeper = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = keeper.read(&mut reader).await {
+                tracing::warn!("failed to read the catalogue: {error:#}");
+            }
+        });
     }
 
     async fn read(&self, reader: &mut Reader) -> anyhow::Result<Arc<Catalogue>> {
@@ -145,7 +172,7 @@ impl CatalogueKeeper {
         let snapshot = Arc::new(outcome?);
         self.metrics.catalogue_refreshes.increment(1);
         self.current.store(Arc::clone(&snapshot));
-        reader.read_at = Some(started);
+        self.read_at.store(Some(Arc::new(started)));
         Ok(snapshot)
     }
 

@@ -9,15 +9,13 @@ use walcast_protocol::{
 };
 
 use super::{
+    gathering::Gathering,
     layout::{Layout, Layouts},
     plan::{Gate, Plan, Recipient},
     questions::Answers,
     subscriptions::{ChannelHandle, Subscriber, Subscriptions},
 };
-use crate::{
-    outbox::{Delivery, Sent},
-    telemetry::Metrics,
-};
+use crate::{outbox::Change, telemetry::Metrics};
 
 /// Delivers the plans of one batch.
 #[derive(Debug)]
@@ -26,6 +24,7 @@ pub(super) struct Deliverer<'a> {
     layouts: &'a Layouts,
     metrics: &'a Metrics,
     max_record_bytes: usize,
+    gathering: Gathering<'a>,
 }
 
 /// What decides the bytes of a payload: everyone with an equal key gets the same ones.
@@ -57,7 +56,13 @@ impl<'a> Deliverer<'a> {
         metrics: &'a Metrics,
         max_record_bytes: usize,
     ) -> Self {
-        Self { subscriptions, layouts, metrics, max_record_bytes }
+        let gathering = Gathering::new(metrics);
+        Self { subscriptions, layouts, metrics, max_record_bytes, gathering }
+    }
+
+    /// Hands over what is left.
+    pub(super) fn finish(mut self) {
+        self.gathering.hand_over();
     }
 
     /// Delivers one event to everyone whose gates are open.
@@ -69,7 +74,7 @@ impl<'a> Deliverer<'a> {
             Gate::Ask(slot) => answers.is_yes(slot),
         };
         let mut payloads: Vec<Payload> = Vec::new();
-        let mut messages: Vec<Message<'_>> = Vec::new();
+        let mut messages: Vec<Message<'a>> = Vec::new();
         let mut by_channel: HashMap<(*const ChannelHandle, usize), usize> = HashMap::new();
         for recipient in &plan.recipients {
             let Some(subscriber) = self.subscriptions.find(recipient.subscription) else {
@@ -148,7 +153,7 @@ impl<'a> Deliverer<'a> {
         payloads.len() - 1
     }
 
-    fn send(&self, plan: &Plan, message: &Message<'_>, data: &[u8]) {
+    fn send(&mut self, plan: &Plan, message: &Message<'a>, data: &[u8]) {
         let channel = message.channel;
         let frame = if channel.is_legacy {
             let event = plan.event.kind().as_str();
@@ -156,22 +161,8 @@ impl<'a> Deliverer<'a> {
         } else {
             frame::postgres_changes(channel.version, &channel.topic, &message.ids, data)
         };
-        let delivery = Delivery::Change {
-            channel: channel.id,
-            frame,
-            committed_us: plan.event.commit.timestamp_us,
-        };
-        match channel.outbox.send(delivery) {
-            Sent::Queued => self.metrics.events_out.increment(1),
-            Sent::Overflowed => {
-                self.metrics.queue_overflows.increment(1);
-                tracing::warn!(
-                    topic = channel.topic.as_str(),
-                    "a client does not read fast enough: its connection is closed"
-                );
-            }
-            Sent::Gone => {}
-        }
+        let committed_us = plan.event.commit.timestamp_us;
+        self.gathering.add(channel, Change { channel: channel.id, frame, committed_us });
     }
 }
 

@@ -22,13 +22,17 @@ use super::{
     writer::{Farewell, Outgoing},
 };
 use crate::{
-    outbox::{Delivery, Inbox, Outbox, queue},
+    outbox::{Change, Delivery, Inbox, Outbox, queue},
     router::{ChannelHandle, Command, ConnectionId, PreparedBinding},
     subscribe,
 };
 
-/// Frames the driver takes from the inbox, or lets pile up before the writer takes them.
+/// Frames that may pile up before the writer takes them; past it the driver takes nothing more. One
+/// delivery may exceed it.
 const BATCH_FRAMES_MAX: usize = 256;
+
+/// Deliveries the driver takes from the inbox at a time.
+const DELIVERIES_MAX: usize = 16;
 
 /// What a socket received.
 #[derive(Debug)]
@@ -144,7 +148,7 @@ impl Driver {
                     }
                 }
                 received = inbound.receive(), if has_room => self.take(received),
-                n_received = self.inbox.receive(&mut deliveries, BATCH_FRAMES_MAX), if has_room => {
+                n_received = self.inbox.receive(&mut deliveries, DELIVERIES_MAX), if has_room => {
                     if n_received == 0 {
                         self.is_closing = true;
                     }
@@ -185,10 +189,12 @@ impl Driver {
 
     fn deliver(&mut self, delivery: Delivery) {
         match delivery {
-            Delivery::Change { channel, frame, committed_us } => {
-                if self.session.is_open(channel) {
-                    let committed_us = Some(committed_us);
-                    self.batch.push(Outgoing { frame, committed_us });
+            Delivery::Changes(changes) => {
+                for Change { channel, frame, committed_us } in changes {
+                    if self.session.is_open(channel) {
+                        let committed_us = Some(committed_us);
+                        self.batch.push(Outgoing { frame, committed_us });
+                    }
                 }
             }
             Delivery::Answer(input) => self.feed(*input),
