@@ -77,6 +77,7 @@ const STEPS: &[Step] = &[
 pub fn run(root: &Path) -> Result<()> {
     let started = Instant::now();
     let mut times = Vec::new();
+    let mut programs = None;
     for step in STEPS {
         if step.needs.is_some_and(|needed| !root.join(needed).exists()) {
             println!("== {}: left out, {} is missing", step.name, step.needs.unwrap_or_default());
@@ -89,8 +90,11 @@ pub fn run(root: &Path) -> Result<()> {
         } else {
             step.program.into()
         };
-        let passed =
-            Command::new(program).args(step.arguments).current_dir(root).status()?.success();
+        let mut command = Command::new(program);
+        command.args(step.arguments).current_dir(root);
+        // What the set-up may have installed is in no usual place.
+        command.envs(programs.as_ref().map(|folder| ("PG_BIN", folder)));
+        let passed = command.status()?.success();
         let seconds = began.elapsed().as_secs_f64();
         println!(
             "== {}: {} in {seconds:.1} s",
@@ -101,6 +105,9 @@ pub fn run(root: &Path) -> Result<()> {
         if !passed {
             bail!("{} failed", step.name);
         }
+        if programs.is_none() {
+            programs = Some(postgres_programs(root)?);
+        }
     }
     println!("\n{:<36} {:>8}", "step", "seconds");
     for (name, seconds) in times {
@@ -108,4 +115,13 @@ pub fn run(root: &Path) -> Result<()> {
     }
     println!("{:<36} {:>8.1}", "all", started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// The folder of PostgreSQL's programs.
+fn postgres_programs(root: &Path) -> Result<String> {
+    let output = Command::new(root.join("scripts/find-postgres.sh")).output()?;
+    if !output.status.success() {
+        bail!("scripts/find-postgres.sh found no PostgreSQL");
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
