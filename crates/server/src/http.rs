@@ -5,6 +5,7 @@
 
 mod health;
 mod responses;
+mod serve;
 
 use std::{
     sync::Arc,
@@ -25,6 +26,7 @@ use crate::{auth, telemetry::Metrics};
 
 pub use health::{Condition, Health};
 pub use responses::{error_response, json_response};
+pub use serve::serve;
 
 /// What `/` shows: one page without further files.
 const INDEX: &str = include_str!("http/index.html");

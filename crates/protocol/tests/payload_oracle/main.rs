@@ -4,5 +4,5 @@
 mod arbitrary;
 mod cases;
 mod json;
-mod recorded;
 mod pg_types;
+mod recorded;
