@@ -48,7 +48,11 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut client = Client::connect(walcast.port(), &token, Version::V2).await?;
     let bindings = json!([{"event": "*", "schema": "public", "table": "notes"}]);
     client.subscribe("realtime:drain", &bindings).await?;
-    database.run("select pg_create_logical_replication_slot('recvlogical', 'pgoutput')").await?;
+    for slot in REFERENCE_SLOTS {
+        database
+            .run(&format!("select pg_create_logical_replication_slot('{slot}', 'pgoutput')"))
+            .await?;
+    }
 
     // While the process that sends is stopped, the backlog grows and nothing of it is under way.
     let sender = database
