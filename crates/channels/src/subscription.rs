@@ -11,8 +11,10 @@ pub(crate) struct Subscription {
     /// Attempts that failed since the last one that did not.
     n_failures: u32,
     state: State,
-    /// Whether an attempt, perhaps an earlier one, is in place.
+    /// Whether an attempt, perhaps an earlier one, is known to be in place.
     is_live: bool,
+    /// Whether one may be: known, or overtaken by a later attempt before its answer was heard.
+    may_be_in_place: bool,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -30,6 +32,7 @@ impl Subscription {
             n_failures: 0,
             state: State::Answered,
             is_live: false,
+            may_be_in_place: false,
         }
     }
 
@@ -46,6 +49,7 @@ impl Subscription {
     /// Asks for it.
     pub(crate) fn ask(&mut self, channel: ChannelId, out: &mut Vec<Output>) {
         self.attempt = self.attempt.wrapping_add(1);
+        self.may_be_in_place |= self.state == State::Asked;
         self.state = State::Asked;
         let request = Arc::clone(&self.request);
         out.push(Output::Subscribe { channel, attempt: self.attempt, request });
@@ -78,13 +82,15 @@ impl Subscription {
     pub(crate) fn succeeded(&mut self) {
         self.state = State::Answered;
         self.is_live = true;
+        self.may_be_in_place = true;
         self.n_failures = 0;
     }
 
-    /// Notes that it cannot be, and drops an earlier one that still is: its claims are outdated.
+    /// Notes that it cannot be, and takes back an earlier one: its claims are outdated. It may be in
+    /// place although its answer was never heard, when a later attempt overtook that.
     pub(crate) fn refused(&mut self, channel: ChannelId, out: &mut Vec<Output>) {
         self.state = State::Answered;
-        self.drop_live(channel, out);
+        self.take_back(channel, out);
     }
 
     /// Notes that it is to be tried again.
@@ -95,7 +101,7 @@ impl Subscription {
         (shortest, longest): (Duration, Duration),
         out: &mut Vec<Output>,
     ) {
-        self.drop_live(channel, out);
+        self.take_back(channel, out);
         let doubled = shortest.saturating_mul(1_u32 << (self.n_failures + 1).min(20));
         let range = doubled.min(longest).saturating_sub(shortest);
         let pause = shortest + range.mul_f64(fraction(now, channel, self.attempt));
@@ -113,14 +119,15 @@ impl Subscription {
 
     /// Takes it back when the channel goes.
     pub(crate) fn end(&self, channel: ChannelId, out: &mut Vec<Output>) {
-        if self.is_live || self.state == State::Asked {
+        if self.may_be_in_place || self.state == State::Asked {
             out.push(Output::Unsubscribe { channel });
         }
     }
 
-    fn drop_live(&mut self, channel: ChannelId, out: &mut Vec<Output>) {
-        if self.is_live {
-            self.is_live = false;
+    fn take_back(&mut self, channel: ChannelId, out: &mut Vec<Output>) {
+        self.is_live = false;
+        if self.may_be_in_place {
+            self.may_be_in_place = false;
             out.push(Output::Unsubscribe { channel });
         }
     }

@@ -57,7 +57,7 @@ impl App {
 
         let catalogue = Arc::new(CatalogueKeeper::new(
             config.database.clone(),
-            publication(&config),
+            config.replication.options.publications.clone(),
             config.authorization.catalogue_max_age,
             Arc::clone(&health),
             Arc::clone(&metrics),
@@ -210,8 +210,4 @@ async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
             "listen on {host}:{port}: choose another port with --port, or stop what listens there"
         )
     })
-}
-
-fn publication(config: &Config) -> String {
-    config.replication.options.publications.first().cloned().unwrap_or_default()
 }

@@ -8,8 +8,8 @@
 //! begin read only;
 //! select set_config('statement_timeout', …), set_config('jit', 'off', …),
 //!        set_config('request.jwt.claims', …), set_config('role', …);
-//! select (select (EXPRESSION) from unnest(array[i.image::"s"."t"]) as "t")
-//! from unnest($1::text[]) with ordinality as i(image, n) order by n;
+//! select (select (EXPRESSION) from unnest(array[image::"s"."t"]) as "t")
+//! from unnest($1::text[]) with ordinality as rows(image, position) order by position;
 //! rollback;
 //! ```
 //!
@@ -55,6 +55,12 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
 /// Errors that are logged once each; past this many different ones only the counter tells.
 const LOGGED_MAX: usize = 1_000;
+
+/// The helpers' names in a question. No column has them, so that an expression over a column that
+/// was renamed meanwhile raises and is not taken to mean a helper.
+const ROWS: &str = "\"walcast: rows\"";
+const IMAGE: &str = "\"walcast: image\"";
+const POSITION: &str = "\"walcast: position\"";
 
 /// An expression to evaluate over row images.
 #[derive(Clone, Debug)]
@@ -294,8 +300,10 @@ async fn evaluate(
     let table = &question.guard.table;
     let (schema, name) = (quote_identifier(&table.schema), quote_identifier(&table.name));
     let sql = format!(
-        "select (select ({}) from pg_catalog.unnest(array[i.image::{schema}.{name}]) as {name}) \
-         from pg_catalog.unnest($1) with ordinality as i(image, n) order by i.n",
+        "select (select ({}) \
+                 from pg_catalog.unnest(array[{IMAGE}::{schema}.{name}]) as {name}) \
+         from pg_catalog.unnest($1) with ordinality as {ROWS}({IMAGE}, {POSITION}) \
+         order by {POSITION}",
         question.expression
     );
     let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&images, Type::TEXT_ARRAY)];

@@ -203,6 +203,10 @@ impl Config {
             shutdown_timeout: settings.duration(&options::SHUTDOWN_TIMEOUT)?,
             notices: environment.notices(),
         };
+        if config.jwt.secret.as_ref().is_some_and(|secret| secret.expose().is_empty()) {
+            let reason = "must not be empty: anybody could sign tokens with it";
+            return Err(settings.invalid(&options::JWT_SECRET, reason));
+        }
         if purpose == Purpose::Serve && config.jwt.secret.is_none() && config.jwt.keys.is_none() {
             return Err(ConfigError::NoKeys);
         }

@@ -115,6 +115,8 @@ pub struct Router {
     subscriptions: Subscriptions,
     layouts: Layouts,
     generation: u64,
+    /// Whether tables were described since the catalogue was read.
+    is_redescribed: bool,
 }
 
 impl Router {
@@ -132,6 +134,7 @@ impl Router {
             subscriptions: Subscriptions::default(),
             layouts: Layouts::default(),
             generation: 0,
+            is_redescribed: false,
         };
         let handle = RouterHandle {
             commands: command_sender,
@@ -174,7 +177,9 @@ impl Router {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Subscribe { channel, attempt, bindings } => {
-                self.subscriptions.subscribe(&channel, bindings);
+                // The bindings were checked against a snapshot that may be older than the newest.
+                let catalogue = self.parts.catalogue.current();
+                self.subscriptions.subscribe(&channel, bindings, &catalogue);
                 let result = Ok(());
                 let answer = Input::Subscribed { channel: channel.id, attempt, result };
                 self.count_sent(channel.outbox.send(Delivery::Answer(Box::new(answer))));
@@ -250,29 +255,34 @@ impl Router {
 
     /// A snapshot young enough to judge these items with; waits while PostgreSQL cannot be reached,
     /// since nothing may be judged by what might no longer hold.
-    async fn catalogue_for(&self, items: &[StreamItem]) -> Arc<Catalogue> {
+    async fn catalogue_for(&mut self, items: &[StreamItem]) -> Arc<Catalogue> {
         let mut has_rows = false;
-        let mut is_redescribed = false;
         let mut last: Option<&Arc<Relation>> = None;
         for item in items {
+            // PostgreSQL describes a table again after each change of its definition, policies and
+            // privileges, also when the description is the same.
+            self.is_redescribed |= matches!(item, StreamItem::Relation(_));
             let StreamItem::Row(event) = item else { continue };
             has_rows = true;
             if last.is_none_or(|last| !Arc::ptr_eq(last, &event.relation)) {
-                is_redescribed |= !self.layouts.knows(&event.relation);
+                self.is_redescribed |= !self.layouts.knows(&event.relation);
                 last = Some(&event.relation);
             }
         }
-        if !has_rows || self.subscriptions.len() == 0 {
+        if !has_rows || self.subscriptions.is_empty() {
             return self.parts.catalogue.current();
         }
         loop {
-            let read = if is_redescribed {
+            let read = if self.is_redescribed {
                 self.parts.catalogue.refreshed().await
             } else {
                 self.parts.catalogue.fresh().await
             };
             match read {
-                Ok(catalogue) => return catalogue,
+                Ok(catalogue) => {
+                    self.is_redescribed = false;
+                    return catalogue;
+                }
                 Err(error) => {
                     tracing::warn!("failed to read the catalogue, will try again: {error:#}");
                     tokio::time::sleep(CATALOGUE_PAUSE).await;

@@ -29,7 +29,7 @@ const ROLES_MAX: usize = 1_000;
 #[derive(Debug)]
 pub struct CatalogueKeeper {
     connect: ConnectOptions,
-    publication: String,
+    publications: Vec<String>,
     max_age: Duration,
     current: ArcSwap<Catalogue>,
     health: Arc<Health>,
@@ -50,7 +50,7 @@ impl CatalogueKeeper {
     #[must_use]
     pub fn new(
         connect: ConnectOptions,
-        publication: String,
+        publications: Vec<String>,
         max_age: Duration,
         health: Arc<Health>,
         metrics: Arc<Metrics>,
@@ -58,7 +58,7 @@ impl CatalogueKeeper {
         let reader = Reader { client: None, roles: BTreeSet::new() };
         Self {
             connect,
-            publication,
+            publications,
             max_age,
             current: ArcSwap::default(),
             health,
@@ -116,7 +116,8 @@ impl CatalogueKeeper {
     pub async fn with_role(&self, role: &Role) -> anyhow::Result<Arc<Catalogue>> {
         let mut reader = self.reader.lock().await;
         let is_known = reader.roles.contains(role);
-        if is_known && self.age().is_some_and(|age| age < self.max_age) {
+        let is_read = self.current().roles.contains_key(role);
+        if is_known && is_read && self.age().is_some_and(|age| age < self.max_age) {
             return Ok(self.current());
         }
         if !is_known {
@@ -185,7 +186,7 @@ impl CatalogueKeeper {
         };
         let previous = self.current();
         let mut snapshot =
-            read::catalogue(client, &self.publication, &previous, &reader.roles).await?;
+            read::catalogue(client, &self.publications, &previous, &reader.roles).await?;
         snapshot.generation = previous.generation + 1;
         Ok(snapshot)
     }

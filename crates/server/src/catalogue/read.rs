@@ -29,13 +29,13 @@ const POLICIES: &str = include_str!("read/policies.sql");
 const ROLES: &str = include_str!("read/roles.sql");
 const PRIVILEGES: &str = include_str!("read/privileges.sql");
 
-/// Reads a snapshot: the tables of `publication`, those of `previous` that still exist, and `roles`.
+/// Reads a snapshot: the tables of the publications, those of `previous` that still exist, and `roles`.
 ///
 /// # Errors
 /// When a statement fails.
 pub async fn catalogue(
     client: &mut Client,
-    publication: &str,
+    publications: &[String],
     previous: &Catalogue,
     roles: &BTreeSet<Role>,
 ) -> anyhow::Result<Catalogue> {
@@ -49,7 +49,7 @@ pub async fn catalogue(
     // Compiling these statements costs 1.8 s, running them 0.02 s.
     transaction.batch_execute("set local search_path = ''; set local jit = off").await?;
     let known: Vec<u32> = previous.tables.keys().map(|id| id.0).collect();
-    let tables = tables(&transaction, publication, &known).await.context("read the tables")?;
+    let tables = tables(&transaction, publications, &known).await.context("read the tables")?;
     let ids: Vec<u32> = tables.iter().map(|table| table.id.0).collect();
     let types = Arc::new(types(&transaction, &ids).await.context("read the types")?);
     let columns = columns(&transaction, &ids, &types).await.context("read the columns")?;
@@ -109,10 +109,10 @@ fn assemble(
 
 async fn tables(
     transaction: &Transaction<'_>,
-    publication: &str,
+    publications: &[String],
     known: &[u32],
 ) -> anyhow::Result<Vec<TableRow>> {
-    let rows = transaction.query(TABLES, &[&publication, &known]).await?;
+    let rows = transaction.query(TABLES, &[&publications, &known]).await?;
     let tables = rows.iter().map(|row| {
         Ok(TableRow {
             id: TableId(row.try_get("id")?),

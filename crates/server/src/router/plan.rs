@@ -90,7 +90,7 @@ impl<'a> Planner<'a> {
 
     /// Plans one event.
     pub(super) fn plan(&mut self, event: RowEvent) {
-        if event.kind() == EventKind::Truncate || self.subscriptions.len() == 0 {
+        if event.kind() == EventKind::Truncate || self.subscriptions.is_empty() {
             return;
         }
         let Some(id) = self.layouts.find_or_make(&event.relation, self.catalogue) else { return };
@@ -150,7 +150,7 @@ impl Planning<'_> {
             return None;
         }
         let row = self.row_gate(layout, view, subscriber);
-        if row == Gate::Closed {
+        if row == Gate::Closed || !self.may_filter(layout, view, subscriber) {
             return None;
         }
         let filter = match filter {
@@ -188,6 +188,24 @@ impl Planning<'_> {
                 });
             }
         }
+    }
+
+    /// Whether the filter reads only what the subscriber may know: columns it may SELECT, and of a
+    /// delete whose row nobody could judge, the key. Otherwise its answer would tell hidden values.
+    fn may_filter(&self, layout: &Layout, view: &RoleView, subscriber: &Subscriber) -> bool {
+        let is_judged = match &self.event.change {
+            RowChange::Delete { old } => {
+                view.rule.can_judge(&view.guard.table, &layout.table, old.row())
+            }
+            RowChange::Insert { .. } | RowChange::Update { .. } | RowChange::Truncate => true,
+        };
+        subscriber.filter.columns().all(|name| {
+            layout.table.position(name).is_some_and(|position| {
+                let column = layout.table.columns.get(position);
+                view.selectable.contains(position)
+                    && (is_judged || column.is_some_and(|column| column.is_primary_key))
+            })
+        })
     }
 
     /// INSERT and UPDATE are judged by the new image, DELETE by the old one.

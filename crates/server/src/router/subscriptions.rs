@@ -73,8 +73,9 @@ pub(super) struct Subscriber {
     pub(super) guard: TableId,
     /// The columns to send besides the primary key; `None` for all.
     pub(super) select: Option<Arc<[String]>>,
+    /// The filter.
+    pub(super) filter: Arc<Filter>,
     table: TableId,
-    filter: Arc<Filter>,
     filter_sql: OnceLock<Arc<str>>,
 }
 
@@ -95,8 +96,11 @@ pub(super) struct Subscriptions {
     subscribers: Vec<Option<Subscriber>>,
     free: Vec<SubscriptionId>,
     channels: HashMap<(ConnectionId, ChannelId), Entry>,
-    published: BTreeSet<TableId>,
+    published: BTreeSet<Published>,
 }
+
+/// What decides which bindings cover a table: its oid, name and the tables above it.
+type Published = (TableId, Box<str>, Box<str>, Box<[TableId]>);
 
 #[derive(Debug)]
 struct Entry {
@@ -112,6 +116,11 @@ impl Subscriptions {
         self.index.len()
     }
 
+    /// Whether nobody subscribed; a channel whose tables are all gone still has.
+    pub(super) fn is_empty(&self) -> bool {
+        self.channels.is_empty()
+    }
+
     /// The channels that have any.
     pub(super) fn channels(&self) -> impl Iterator<Item = &Arc<ChannelHandle>> {
         self.channels.values().map(|entry| &entry.channel)
@@ -122,11 +131,12 @@ impl Subscriptions {
         self.subscribers.get(usize::try_from(id.0).ok()?)?.as_ref()
     }
 
-    /// Makes a channel's bindings live, in place of those it had.
+    /// Makes a channel's bindings live, in place of those it had, covering what `catalogue` has.
     pub(super) fn subscribe(
         &mut self,
         channel: &Arc<ChannelHandle>,
         bindings: Vec<PreparedBinding>,
+        catalogue: &Catalogue,
     ) {
         self.unsubscribe(channel.connection, channel.id);
         let audience = self.audiences.enter(channel.audience.clone());
@@ -142,6 +152,7 @@ impl Subscriptions {
             }
             entry.bindings.push(binding);
         }
+        self.follow_entry(catalogue, &mut entry);
         self.channels.insert((channel.connection, channel.id), entry);
     }
 
@@ -157,11 +168,14 @@ impl Subscriptions {
     /// Follows a catalogue whose publication may have changed: bindings cover tables that joined
     /// it, and forget tables that no longer exist.
     pub(super) fn follow(&mut self, catalogue: &Catalogue) {
-        let published: BTreeSet<TableId> = catalogue
+        let published: BTreeSet<Published> = catalogue
             .tables
             .values()
             .filter(|known| known.is_published)
-            .map(|known| known.table.id)
+            .map(|known| {
+                let table = &known.table;
+                (table.id, table.schema.clone(), table.name.clone(), known.ancestors.clone())
+            })
             .collect();
         if published == self.published {
             return;
@@ -177,16 +191,19 @@ impl Subscriptions {
 
     fn follow_entry(&mut self, catalogue: &Catalogue, entry: &mut Entry) {
         entry.subscriptions.retain(|id| {
-            let table = self.find(*id).map(|subscriber| subscriber.table);
-            let exists = table.is_some_and(|table| catalogue.tables.contains_key(&table));
-            if !exists {
+            let stays = self
+                .find(*id)
+                .is_some_and(|subscriber| may_guard(catalogue, subscriber.guard, subscriber.table));
+            if !stays {
                 self.remove(*id);
             }
-            exists
+            stays
         });
         let mut bindings = std::mem::take(&mut entry.bindings);
         for binding in &mut bindings {
-            binding.coverage.retain(|(old, _)| catalogue.tables.contains_key(&old.target));
+            binding
+                .coverage
+                .retain(|(old, _)| may_guard(catalogue, old.guard.table.id, old.target));
             let covered = catalogue.covered_by(binding.schema.as_deref(), binding.table.as_deref());
             for coverage in covered {
                 if binding.coverage.iter().any(|(old, _)| old.target == coverage.target) {
@@ -240,6 +257,15 @@ impl Subscriptions {
             self.free.push(id);
         }
     }
+}
+
+/// Whether `guard`'s rules still decide about `target`: it is the table itself or one above it. A
+/// renamed table is followed; a partition that was detached is a table of its own.
+fn may_guard(catalogue: &Catalogue, guard: TableId, target: TableId) -> bool {
+    catalogue
+        .tables
+        .get(&target)
+        .is_some_and(|known| guard == target || known.ancestors.contains(&guard))
 }
 
 /// The binding's filter checked against a table that joined later; `None` when it does not fit.

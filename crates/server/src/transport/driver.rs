@@ -67,7 +67,7 @@ pub(super) struct Driver {
     batch: Vec<Outgoing>,
     outputs: Vec<Output>,
     /// The channels that were subscribed or are being checked for it.
-    subscribed: HashMap<ChannelId, AbortHandle>,
+    subscribed: HashMap<ChannelId, (u32, AbortHandle)>,
     checks: JoinSet<Checked>,
     /// For the router, in order; at most a few per channel.
     commands: VecDeque<Command>,
@@ -288,13 +288,17 @@ impl Driver {
             let outcome = subscribe::prepare(&request, &parts.catalogue, &parts.authorizer).await;
             Checked { channel, attempt, request, outcome }
         });
-        if let Some(earlier) = self.subscribed.insert(channel, task) {
+        if let Some((_, earlier)) = self.subscribed.insert(channel, (attempt, task)) {
             earlier.abort();
         }
     }
 
     fn take_checked(&mut self, checked: Checked) {
         let Checked { channel, attempt, request, outcome } = checked;
+        // A check that had ended before it was abandoned comes here all the same.
+        if self.subscribed.get(&channel).is_none_or(|(newest, _)| *newest != attempt) {
+            return;
+        }
         match outcome {
             Ok(bindings) => {
                 let channel = Arc::new(ChannelHandle {
@@ -318,7 +322,7 @@ impl Driver {
     }
 
     fn unsubscribe(&mut self, channel: ChannelId) {
-        if let Some(task) = self.subscribed.remove(&channel) {
+        if let Some((_, task)) = self.subscribed.remove(&channel) {
             task.abort();
         }
         self.commands.push_back(Command::Unsubscribe { connection: self.connection, channel });

@@ -1,4 +1,4 @@
--- $1 publication, $2 oids of tables known from the previous snapshot.
+-- $1 publications, $2 oids of tables known from the previous snapshot.
 with published as (
     select class.oid
     from pg_catalog.pg_publication_tables as publication_table
@@ -6,7 +6,7 @@ with published as (
         on namespace.nspname = publication_table.schemaname
     join pg_catalog.pg_class as class
         on class.relnamespace = namespace.oid and class.relname = publication_table.tablename
-    where publication_table.pubname = $1::pg_catalog.text
+    where publication_table.pubname = any ($1::pg_catalog.text[])
 ),
 wanted as (
     select published.oid from published
