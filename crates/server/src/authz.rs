@@ -22,8 +22,9 @@ mod image;
 
 use std::{
     collections::HashSet,
+    ops::Range,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::{join_all, join4};
@@ -46,9 +47,19 @@ use crate::{
 /// Questions in flight on one connection at a time.
 const IN_FLIGHT_MAX: usize = 64;
 
+/// Filters in flight on one connection at a time: each may take its whole time limit.
+const FILTERS_IN_FLIGHT_MAX: usize = 8;
+
 /// How often a question is asked again on a new connection after its connection broke. A statement
 /// that takes the server down each time must not hold the stream for ever.
 const ATTEMPTS_MAX: usize = 5;
+
+/// How many time limits may pass while the rows of one failed question are told apart.
+const PARTS_TIMEOUTS: u32 = 4;
+
+/// How many time limits may pass for the filters of one batch. Clients choose filters: one that takes
+/// long must not hold up the stream.
+const FILTER_TIMEOUTS: u32 = 4;
 
 /// Between attempts to connect again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -72,13 +83,14 @@ pub struct Question {
     /// The boolean expression; NULL counts as false.
     pub expression: Arc<str>,
     /// Composite literals, see [`composite_literal`].
-    pub images: Vec<String>,
+    pub images: Vec<Arc<str>>,
 }
 
 /// Asks PostgreSQL over a few connections of its own.
 #[derive(Debug)]
 pub struct Authorizer {
     connect: ConnectOptions,
+    statement_timeout: Duration,
     statement_timeout_ms: String,
     lanes: Vec<tokio::sync::Mutex<Option<Client>>>,
     logged: Mutex<HashSet<(String, String)>>,
@@ -106,6 +118,7 @@ impl Authorizer {
         let lanes = (0..n_connections.max(1)).map(|_| tokio::sync::Mutex::new(None)).collect();
         Self {
             connect,
+            statement_timeout,
             statement_timeout_ms: statement_timeout.as_millis().max(1).to_string(),
             lanes,
             logged: Mutex::default(),
@@ -145,9 +158,19 @@ impl Authorizer {
             return answers;
         }
         let mut client = lane.lock().await;
-        for flight in share.chunks(IN_FLIGHT_MAX) {
-            let outcomes = self.fly(&mut client, flight).await;
-            answers.extend(outcomes);
+        let (filters, policies): (Vec<_>, Vec<_>) =
+            share.into_iter().partition(|(_, question)| question.audience.is_none());
+        for flight in policies.chunks(IN_FLIGHT_MAX) {
+            answers.extend(self.fly(&mut client, flight).await);
+        }
+        let until = Instant::now() + self.statement_timeout * FILTER_TIMEOUTS;
+        for flight in filters.chunks(FILTERS_IN_FLIGHT_MAX) {
+            if Instant::now() < until {
+                answers.extend(self.fly(&mut client, flight).await);
+            } else {
+                // What is not answered is no.
+                flight.iter().for_each(|(_, filter)| self.note(filter, &SqlState::QUERY_CANCELED));
+            }
         }
         answers
     }
@@ -173,8 +196,16 @@ impl Authorizer {
                     Err(Failure::Connection) => unanswered.push((index, question)),
                     Err(Failure::Statement(code)) => {
                         self.note(question, &code);
-                        let answer = self.ask_one_by_one(connected, question, &code).await;
-                        answers.push((index, answer));
+                        let is_slow_filter =
+                            question.audience.is_none() && code == SqlState::QUERY_CANCELED;
+                        if is_slow_filter {
+                            answers.push((index, vec![false; question.images.len()]));
+                            continue;
+                        }
+                        match self.ask_in_parts(connected, question).await {
+                            Ok(answer) => answers.push((index, answer)),
+                            Err(_) => unanswered.push((index, question)),
+                        }
                     }
                 }
             }
@@ -191,27 +222,32 @@ impl Authorizer {
         answers
     }
 
-    /// After an error, finds out which rows it was about. A time-out is not tried again row by row:
-    /// that would multiply the delay.
-    async fn ask_one_by_one(
+    /// After an error or a time-out of a whole question, finds the rows it was about by halving it.
+    /// Rows for which there is no time left are denied.
+    async fn ask_in_parts(
         &self,
         client: &Client,
         question: &Question,
-        code: &SqlState,
-    ) -> Vec<bool> {
-        let denied = vec![false; question.images.len()];
-        if question.images.len() < 2 || *code == SqlState::QUERY_CANCELED {
-            return denied;
+    ) -> Result<Vec<bool>, Failure> {
+        let mut answers = vec![false; question.images.len()];
+        let until = Instant::now() + self.statement_timeout * PARTS_TIMEOUTS;
+        let mut parts = halves(0..question.images.len());
+        while let Some(part) = parts.pop() {
+            let Some(images) = question.images.get(part.clone()) else { continue };
+            if Instant::now() >= until {
+                break;
+            }
+            match evaluate(client, question, images, &self.statement_timeout_ms).await {
+                Ok(answer) => {
+                    for (slot, answer) in answers.iter_mut().skip(part.start).zip(answer) {
+                        *slot = answer;
+                    }
+                }
+                Err(Failure::Connection) => return Err(Failure::Connection),
+                Err(Failure::Statement(_)) => parts.extend(halves(part)),
+            }
         }
-        let asked = question
-            .images
-            .chunks(1)
-            .map(|image| evaluate(client, question, image, &self.statement_timeout_ms));
-        let outcomes = join_all(asked).await;
-        outcomes
-            .into_iter()
-            .map(|outcome| outcome.is_ok_and(|answer| answer.first() == Some(&true)))
-            .collect()
+        Ok(answers)
     }
 
     /// The lane's connection; opens one, for as long as that takes.
@@ -289,12 +325,22 @@ impl Authorizer {
     }
 }
 
+/// The two halves of a range; nothing for one of a single row, which is judged by then.
+fn halves(range: Range<usize>) -> Vec<Range<usize>> {
+    if range.len() < 2 {
+        return Vec::new();
+    }
+    let middle = range.start + range.len() / 2;
+    // The first half is taken first.
+    vec![middle..range.end, range.start..middle]
+}
+
 /// Sends one question as one transaction. The four statements leave together on the first poll, in
 /// order: `join4` polls in argument order, and tokio-postgres sends on first poll.
 async fn evaluate(
     client: &Client,
     question: &Question,
-    images: &[String],
+    images: &[Arc<str>],
     statement_timeout_ms: &str,
 ) -> Result<Vec<bool>, Failure> {
     let table = &question.guard.table;
@@ -306,6 +352,7 @@ async fn evaluate(
          order by {POSITION}",
         question.expression
     );
+    let images: Vec<&str> = images.iter().map(AsRef::as_ref).collect();
     let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&images, Type::TEXT_ARRAY)];
     let (begin, settings, answer, end) = join4(
         client.batch_execute("begin read only"),
@@ -361,4 +408,22 @@ fn is_connection_loss(code: &SqlState) -> bool {
     code.code().starts_with("08")
         || [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
             .contains(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_cover_a_range_once() {
+        let (mut parts, mut singles) = (halves(0..7), Vec::new());
+        while let Some(part) = parts.pop() {
+            if part.len() == 1 {
+                singles.push(part.start);
+            }
+            parts.extend(halves(part));
+        }
+        assert_eq!(singles, [0, 1, 2, 3, 4, 5, 6]);
+        assert!(halves(3..4).is_empty() && halves(3..3).is_empty());
+    }
 }

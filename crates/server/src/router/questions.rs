@@ -36,10 +36,19 @@ pub(super) enum Side {
     Old,
 }
 
+/// Row images in one question. The statement's time limit is for all of them, and an error is about
+/// one of them: few enough that neither harms many.
+const IMAGES_MAX: usize = 64;
+
+/// Bytes of row images in one question, but for the last image; many questions are sent at a time.
+const IMAGE_BYTES_MAX: usize = 256 * 1024;
+
 /// Collects questions; the same one is asked once.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     questions: Vec<Question>,
+    /// The literals of the images, shared by all audiences.
+    literals: HashMap<(TableId, ImageId), Arc<str>>,
     by_content: HashMap<(Option<AudienceId>, TableId, Arc<str>), usize>,
     slots: HashMap<(usize, ImageId), Slot>,
 }
@@ -59,24 +68,37 @@ impl Questions {
         literal: impl FnOnce() -> String,
     ) -> Slot {
         let key = (audience.map(|(id, _)| id), guard.table.id, Arc::clone(expression));
-        let question = *self.by_content.entry(key).or_insert_with(|| {
+        let known = self.by_content.get(&key).copied();
+        if let Some(slot) = known.and_then(|question| self.slots.get(&(question, image))) {
+            return *slot;
+        }
+        let literal = Arc::clone(
+            self.literals.entry((guard.table.id, image)).or_insert_with(|| literal().into()),
+        );
+        let has_room = |question: &usize| {
+            self.questions.get(*question).is_some_and(|question| {
+                let n_bytes: usize = question.images.iter().map(|image| image.len()).sum();
+                question.images.len() < IMAGES_MAX && n_bytes < IMAGE_BYTES_MAX
+            })
+        };
+        let question = known.filter(has_room).unwrap_or_else(|| {
             self.questions.push(Question {
                 audience: audience.map(|(_, audience)| Arc::clone(audience)),
                 guard: Arc::clone(guard),
                 expression: Arc::clone(expression),
                 images: Vec::new(),
             });
+            self.by_content.insert(key, self.questions.len() - 1);
             self.questions.len() - 1
         });
-        let questions = &mut self.questions;
-        *self.slots.entry((question, image)).or_insert_with(|| {
-            let images = questions.get_mut(question).map(|question| &mut question.images);
-            let position = images.map_or(0, |images| {
-                images.push(literal());
-                images.len() - 1
-            });
-            Slot { question, image: position }
-        })
+        let images = self.questions.get_mut(question).map(|question| &mut question.images);
+        let position = images.map_or(0, |images| {
+            images.push(literal);
+            images.len() - 1
+        });
+        let slot = Slot { question, image: position };
+        self.slots.insert((question, image), slot);
+        slot
     }
 
     /// Asks PostgreSQL everything at once.

@@ -14,7 +14,7 @@ pub async fn run(database: &Database, matrix: &Matrix) -> Result<Vec<(String, Ve
     let mut session = database.session().await?;
     let catalogue = walcast_server::catalogue::read::catalogue(
         &mut session,
-        "supabase_realtime",
+        &["supabase_realtime".to_owned()],
         &walcast_server::catalogue::Catalogue::default(),
         &std::collections::BTreeSet::new(),
     )
