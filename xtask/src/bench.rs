@@ -19,6 +19,9 @@ pub struct Options {
     /// How many rows each transaction of the drain holds.
     #[arg(long, default_value_t = 10)]
     rows_per_transaction: u64,
+    /// How often the drain is repeated.
+    #[arg(long, default_value_t = 3)]
+    rounds: u64,
     /// How many seconds each latency is measured.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -48,6 +51,7 @@ fn run_release_build(root: &Path, options: &Options) -> Result<()> {
     command.args(["run", "--quiet", "--release", "--package", "xtask", "--", "bench"]);
     command.args(["--rows", &options.rows.to_string()]);
     command.args(["--rows-per-transaction", &options.rows_per_transaction.to_string()]);
+    command.args(["--rounds", &options.rounds.to_string()]);
     command.args(["--seconds", &options.seconds.to_string()]);
     command.args(options.only_end_to_end.then_some("--only-end-to-end"));
     if !command.current_dir(root).status()?.success() {
