@@ -29,16 +29,46 @@ const POLICIES: &str = include_str!("read/policies.sql");
 const ROLES: &str = include_str!("read/roles.sql");
 const PRIVILEGES: &str = include_str!("read/privileges.sql");
 
-/// Reads a snapshot: the tables of the publications, those of `previous` that still exist, and `roles`.
+/// How often a catalogue that keeps changing is read before its reader gives up for the moment.
+const ATTEMPTS_MAX: usize = 5;
+
+/// Reads a snapshot: the tables of the publications, those of `previous` that still exist, and
+/// `roles`.
+///
+/// PostgreSQL's privilege functions answer by the newest state, not by the transaction's snapshot. A
+/// transaction that enabled row security and granted SELECT could thus be seen half. So tables and
+/// policies are read once more afterwards; when they differ, everything is read again.
 ///
 /// # Errors
-/// When a statement fails.
+/// When a statement fails, or the catalogue changes faster than it can be read.
 pub async fn catalogue(
     client: &mut Client,
     publications: &[String],
     previous: &Catalogue,
     roles: &BTreeSet<Role>,
 ) -> anyhow::Result<Catalogue> {
+    let known: Vec<u32> = previous.tables.keys().map(|id| id.0).collect();
+    for _ in 0..ATTEMPTS_MAX {
+        let transaction = begin(client).await?;
+        let guards = guards(&transaction, publications, &known).await?;
+        let ids: Vec<u32> = guards.tables.iter().map(|table| table.id.0).collect();
+        let types = Arc::new(types(&transaction, &ids).await.context("read the types")?);
+        let columns = columns(&transaction, &ids, &types).await.context("read the columns")?;
+        let roles = known_roles(&transaction, &ids, roles).await.context("read the roles")?;
+        transaction.commit().await?;
+
+        let transaction = begin(client).await?;
+        let guards_after = self::guards(&transaction, publications, &known).await?;
+        transaction.commit().await?;
+        if guards == guards_after {
+            let tables = assemble(guards, columns, &types);
+            return Ok(Catalogue { generation: 0, tables, roles });
+        }
+    }
+    anyhow::bail!("read the catalogue: it changed each time it was read")
+}
+
+async fn begin(client: &mut Client) -> anyhow::Result<Transaction<'_>> {
     let transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
@@ -48,17 +78,28 @@ pub async fn catalogue(
         .context("read the catalogue")?;
     // Compiling these statements costs 1.8 s, running them 0.02 s.
     transaction.batch_execute("set local search_path = ''; set local jit = off").await?;
-    let known: Vec<u32> = previous.tables.keys().map(|id| id.0).collect();
-    let tables = tables(&transaction, publications, &known).await.context("read the tables")?;
-    let ids: Vec<u32> = tables.iter().map(|table| table.id.0).collect();
-    let types = Arc::new(types(&transaction, &ids).await.context("read the types")?);
-    let columns = columns(&transaction, &ids, &types).await.context("read the columns")?;
-    let policies = policies(&transaction, &ids).await.context("read the policies")?;
-    let roles = known_roles(&transaction, &ids, roles).await.context("read the roles")?;
-    transaction.commit().await?;
-    Ok(Catalogue { generation: 0, tables: assemble(tables, columns, policies, &types), roles })
+    Ok(transaction)
 }
 
+/// What decides about rows, beside the privileges.
+#[derive(PartialEq)]
+struct Guards {
+    tables: Vec<TableRow>,
+    policies: HashMap<TableId, Vec<Policy>>,
+}
+
+async fn guards(
+    transaction: &Transaction<'_>,
+    publications: &[String],
+    known: &[u32],
+) -> anyhow::Result<Guards> {
+    let tables = tables(transaction, publications, known).await.context("read the tables")?;
+    let ids: Vec<u32> = tables.iter().map(|table| table.id.0).collect();
+    let policies = policies(transaction, &ids).await.context("read the policies")?;
+    Ok(Guards { tables, policies })
+}
+
+#[derive(PartialEq)]
 struct TableRow {
     id: TableId,
     schema: String,
@@ -74,12 +115,12 @@ struct TableRow {
 }
 
 fn assemble(
-    rows: Vec<TableRow>,
+    guards: Guards,
     mut columns: HashMap<TableId, Vec<Column>>,
-    mut policies: HashMap<TableId, Vec<Policy>>,
     types: &Arc<TypeRegistry>,
 ) -> HashMap<TableId, Arc<KnownTable>> {
-    let tables = rows.into_iter().map(|row| {
+    let Guards { tables, mut policies } = guards;
+    let tables = tables.into_iter().map(|row| {
         let table = Table {
             id: row.id,
             schema: row.schema.into(),

@@ -1,6 +1,8 @@
 //! Who may get an event, as far as that can be told without PostgreSQL.
 
-use walcast_change::{EventKind, OldImage, ReplicaIdentity, Row, RowChange, RowEvent};
+use walcast_change::{
+    Cell, EventKind, OldImage, ReplicaIdentity, Row, RowChange, RowEvent, TableKind,
+};
 use walcast_filters::{
     Matches, SubscriptionId,
     policy::{RowRule, Verdict},
@@ -194,9 +196,7 @@ impl Planning<'_> {
     /// delete whose row nobody could judge, the key. Otherwise its answer would tell hidden values.
     fn may_filter(&self, layout: &Layout, view: &RoleView, subscriber: &Subscriber) -> bool {
         let is_judged = match &self.event.change {
-            RowChange::Delete { old } => {
-                view.rule.can_judge(&view.guard.table, &layout.table, old.row())
-            }
+            RowChange::Delete { old } => can_judge_old(layout, view, old),
             RowChange::Insert { .. } | RowChange::Update { .. } | RowChange::Truncate => true,
         };
         subscriber.filter.columns().all(|name| {
@@ -215,7 +215,13 @@ impl Planning<'_> {
             RowChange::Delete { old } => (Side::Old, old.row()),
             RowChange::Truncate => return Gate::Closed,
         };
-        if view.rule.can_judge(&view.guard.table, &layout.table, row) {
+        let can_judge = match &self.event.change {
+            RowChange::Delete { old } => can_judge_old(layout, view, old),
+            RowChange::Insert { .. } | RowChange::Update { .. } | RowChange::Truncate => {
+                view.rule.can_judge(&view.guard.table, &layout.table, row)
+            }
+        };
+        if can_judge {
             return self.judge(layout, view, subscriber, side, row);
         }
         match (side, self.deletes_unverifiable) {
@@ -235,7 +241,7 @@ impl Planning<'_> {
         match &self.event.change {
             RowChange::Insert { .. } | RowChange::Truncate => Gate::Closed,
             RowChange::Delete { old } => {
-                if view.rule.can_judge(&view.guard.table, &layout.table, old.row()) {
+                if can_judge_old(layout, view, old) {
                     row
                 } else {
                     Gate::Closed
@@ -260,7 +266,7 @@ impl Planning<'_> {
         if layout.table.replica_identity == ReplicaIdentity::Default {
             return Gate::Open;
         }
-        if view.rule.can_judge(&view.guard.table, &layout.table, old.row()) {
+        if can_judge_old(layout, view, old) {
             self.judge(layout, view, subscriber, Side::Old, old.row())
         } else {
             Gate::Closed
@@ -312,4 +318,22 @@ impl Planning<'_> {
         let literal = || composite_literal(&view.guard.table, &layout.table, row);
         Gate::Ask(self.questions.slot(None, &view.guard, expression, image, literal))
     }
+}
+
+/// Whether the old image holds everything the view's rule reads.
+///
+/// A change published under a partitioned table comes as a full image when the root's replica
+/// identity is full, although its leaf may have sent a key alone: then NULL stands for what is not
+/// known, and nothing can be judged that reads more than the key.
+fn can_judge_old(layout: &Layout, view: &RoleView, old: &OldImage) -> bool {
+    if layout.table.kind != TableKind::Partitioned || matches!(old, OldImage::Key(_)) {
+        return view.rule.can_judge(&view.guard.table, &layout.table, old.row());
+    }
+    let key: Row = old
+        .row()
+        .cells()
+        .zip(&layout.table.columns)
+        .map(|(cell, column)| if column.is_primary_key { cell } else { Cell::Unchanged })
+        .collect();
+    view.rule.can_judge(&view.guard.table, &layout.table, &key)
 }
