@@ -33,29 +33,18 @@ const STEPS: &[Step] = &[
         &["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"],
     ),
     cargo("build", &["build", "--quiet", "--workspace"]),
-    cargo(
-        "unit tests",
-        &[
-            "test",
-            "--quiet",
-            "--workspace",
-            "--exclude",
-            "walcast-tests",
-            "--lib",
-            "--bins",
-            "--tests",
-        ],
-    ),
+    // Always the whole workspace: a choice of packages has other features, and would build the
+    // dependencies again.
+    cargo("tests", &["test", "--quiet", "--workspace", "--lib", "--bins", "--tests"]),
     cargo("doc tests", &["test", "--quiet", "--workspace", "--doc"]),
     cargo("reference pages", &["xtask", "docs", "--check"]),
-    cargo("integration tests", &["test", "--quiet", "--package", "walcast-tests"]),
     Step {
         name: "integration tests on PostgreSQL 17",
         program: "sh",
         arguments: &[
             "-c",
             "PG_BIN=$(scripts/postgres.sh 17) && export PG_BIN && \
-             cargo test --quiet --package walcast-tests",
+             cargo test --quiet --workspace --test it",
         ],
         needs: Some("scripts/postgres.sh"),
     },
