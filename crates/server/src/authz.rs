@@ -61,6 +61,14 @@ const PARTS_TIMEOUTS: u32 = 4;
 /// long must not hold up the stream.
 const FILTER_TIMEOUTS: u32 = 4;
 
+const VISIBLE: &str = include_str!("authz/visible.sql");
+
+/// How long a commit may stay invisible: with synchronous replication it waits for the standbys.
+const VISIBLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Between looks at whether a commit is visible; it nearly always is at the first.
+const VISIBLE_PAUSE: Duration = Duration::from_millis(1);
+
 /// Between attempts to connect again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 
@@ -298,6 +306,39 @@ impl Authorizer {
                 "a policy or filter raised an error or timed out; its rows are withheld from that \
                  subscriber (said once per table and code)"
             );
+        }
+    }
+
+    /// Waits until questions see what these transactions wrote.
+    ///
+    /// PostgreSQL sends a transaction as soon as its commit is in the log, which is a moment before
+    /// other sessions see it. A policy that reads another table, and the catalogue, would be asked
+    /// too early.
+    pub async fn wait_until_visible(&self, transactions: &[u32]) {
+        let transactions: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
+        let Some(lane) = self.lanes.first() else { return };
+        let mut client = lane.lock().await;
+        let until = Instant::now() + VISIBLE_TIMEOUT;
+        loop {
+            let connected = self.connected(&mut client).await;
+            let asked = connected.query_typed(VISIBLE, &[(&transactions, Type::INT8_ARRAY)]).await;
+            match asked {
+                Ok(rows) => {
+                    if rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)) {
+                        return;
+                    }
+                    if Instant::now() >= until {
+                        tracing::warn!("a commit stayed invisible; its rows are judged without it");
+                        return;
+                    }
+                    tokio::time::sleep(VISIBLE_PAUSE).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "failed to ask PostgreSQL for its snapshot, will try again");
+                    *client = None;
+                    tokio::time::sleep(RECONNECT_PAUSE).await;
+                }
+            }
         }
     }
 

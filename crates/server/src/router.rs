@@ -212,7 +212,8 @@ impl Router {
             | StreamItem::Message(_)
             | StreamItem::Keepalive { .. } => None,
         });
-        let catalogue = self.catalogue_for(&items).await;
+        let transactions = transactions(&items);
+        let catalogue = self.catalogue_for(&items, &transactions).await;
         if catalogue.generation != self.generation {
             self.generation = catalogue.generation;
             self.subscriptions.follow(&catalogue);
@@ -235,6 +236,9 @@ impl Router {
             }
         }
         let (plans, questions) = planner.finish();
+        if !questions.is_empty() {
+            self.parts.authorizer.wait_until_visible(&transactions).await;
+        }
         let answers = questions.ask(&self.parts.authorizer, &self.parts.metrics).await;
         let mut deliverer = Deliverer::new(
             &self.subscriptions,
@@ -255,7 +259,11 @@ impl Router {
 
     /// A snapshot young enough to judge these items with; waits while PostgreSQL cannot be reached,
     /// since nothing may be judged by what might no longer hold.
-    async fn catalogue_for(&mut self, items: &[StreamItem]) -> Arc<Catalogue> {
+    async fn catalogue_for(
+        &mut self,
+        items: &[StreamItem],
+        transactions: &[u32],
+    ) -> Arc<Catalogue> {
         let mut has_rows = false;
         let mut last: Option<&Arc<Relation>> = None;
         for item in items {
@@ -271,6 +279,9 @@ impl Router {
         }
         if !has_rows || self.subscriptions.is_empty() {
             return self.parts.catalogue.current();
+        }
+        if self.is_redescribed {
+            self.parts.authorizer.wait_until_visible(transactions).await;
         }
         loop {
             let read = if self.is_redescribed {
@@ -296,4 +307,20 @@ impl Router {
             self.parts.metrics.queue_overflows.increment(1);
         }
     }
+}
+
+/// The transactions that rows belong to, each once.
+fn transactions(items: &[StreamItem]) -> Vec<u32> {
+    let mut transactions: Vec<u32> = items
+        .iter()
+        .filter_map(|item| match item {
+            StreamItem::Row(event) => Some(event.commit.transaction_id),
+            StreamItem::Relation(_)
+            | StreamItem::Commit { .. }
+            | StreamItem::Message(_)
+            | StreamItem::Keepalive { .. } => None,
+        })
+        .collect();
+    transactions.dedup();
+    transactions
 }

@@ -101,6 +101,11 @@ impl Questions {
         slot
     }
 
+    /// Whether there is nothing to ask.
+    pub(super) fn is_empty(&self) -> bool {
+        self.questions.is_empty()
+    }
+
     /// Asks PostgreSQL everything at once.
     pub(super) async fn ask(self, authorizer: &Authorizer, metrics: &Metrics) -> Answers {
         if self.questions.is_empty() {
