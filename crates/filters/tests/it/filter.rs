@@ -324,8 +324,11 @@ proptest! {
             Match::No => Match::Yes,
             Match::Undecided => Match::Undecided,
         });
-        // NULL among the values of `in` makes neither true.
-        if operator != Operator::In || !value.to_ascii_lowercase().contains("null") {
+        // NULL among the values of `in` makes neither true, and so does a cell that counts as NULL.
+        let has_null = operator == Operator::In && value.to_ascii_lowercase().contains("null");
+        let is_null = [oid::NUMERIC, oid::FLOAT4, oid::FLOAT8].contains(&id)
+            && ["NaN", "Infinity", "-Infinity"].contains(&cell.as_str());
+        if !has_null && !is_null {
             prop_assert_eq!(verdict(true), turned);
         }
     }
