@@ -21,6 +21,15 @@ impl<T: Copy> List<T> {
         }
     }
 
+    /// The element at a position.
+    pub(super) fn get_mut(&mut self, position: u32) -> Option<&mut T> {
+        let position = usize::try_from(position).ok()?;
+        match self {
+            Self::One(element) => (position == 0).then_some(element),
+            Self::Many(elements) => elements.get_mut(position),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.as_slice().is_empty()
     }

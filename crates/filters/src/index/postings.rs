@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::list::List;
+use super::{SubscriptionId, list::List};
 use crate::value::Key;
 
 /// The number of a group in its table.
@@ -13,6 +13,9 @@ pub(super) type GroupNumber = u32;
 pub(super) struct Posting {
     pub(super) group: GroupNumber,
     pub(super) place: u32,
+    /// The group's member, if it has had but one, asks for all events and for nothing else: then
+    /// the group need not be looked at, which at 1 M subscriptions is a cache miss saved.
+    pub(super) sole: Option<SubscriptionId>,
 }
 
 /// Lists of groups by the value they ask for.
@@ -38,6 +41,17 @@ impl Postings {
             Key::Text(text) => self.texts.entry((&**text).into()).or_default(),
         };
         list.push(posting)
+    }
+
+    /// Notes that the group at a position of a key's list has had more than one member.
+    pub(super) fn forget_sole(&mut self, key: &Key<'_>, position: u32) {
+        let list = match key {
+            Key::Number(number) => self.numbers.get_mut(number),
+            Key::Text(text) => self.texts.get_mut(&**text),
+        };
+        if let Some(posting) = list.and_then(|list| list.get_mut(position)) {
+            posting.sole = None;
+        }
     }
 
     /// Takes what is at a position of a key's list, and says what moved there instead.

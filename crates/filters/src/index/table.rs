@@ -84,11 +84,14 @@ impl TableIndex {
     ) -> Place {
         let number = match self.by_filter.get(&(events, Arc::clone(&filter))) {
             Some(number) => *number,
-            None => self.insert_group(events, filter),
+            None => self.insert_group(events, filter, id),
         };
         let mut member = 0;
         if let Some(group) = self.group_mut(number) {
             member = group.members.push(id);
+        }
+        if member == 1 {
+            self.forget_sole(number);
         }
         Place { group: number, member }
     }
@@ -103,12 +106,30 @@ impl TableIndex {
         moved
     }
 
-    fn insert_group(&mut self, events: EventSelection, filter: Arc<Filter>) -> GroupNumber {
+    /// Notes that a group has had more than one member.
+    fn forget_sole(&mut self, number: GroupNumber) {
+        let Some(group) = self.group(number) else { return };
+        let Found::ByCondition { number, .. } = group.found else { return };
+        let (filter, positions) = (Arc::clone(&group.filter), group.positions.clone());
+        let Some(condition) = filter.checked().get(usize::from(number)) else { return };
+        let keys = condition.keys(KEY_COLLATION).unwrap_or_default();
+        for (key, position) in keys.iter().zip(&positions) {
+            self.column_index(condition).postings.forget_sole(key, *position);
+        }
+    }
+
+    fn insert_group(
+        &mut self,
+        events: EventSelection,
+        filter: Arc<Filter>,
+        first: SubscriptionId,
+    ) -> GroupNumber {
         let number = self.free.pop().unwrap_or_else(|| {
             self.groups.push(None);
             u32::try_from(self.groups.len() - 1).unwrap_or(u32::MAX)
         });
-        let (found, positions) = self.list(number, &filter);
+        let (found, positions) =
+            self.list(number, &filter, Some(first).filter(|_| events == EventSelection::All));
         self.by_filter.insert((events, Arc::clone(&filter)), number);
         let members = List::default();
         if let Some(slot) = slot_mut(&mut self.groups, number) {
@@ -118,24 +139,28 @@ impl TableIndex {
     }
 
     /// Puts a group into the lists it is found by.
-    fn list(&mut self, number: GroupNumber, filter: &Filter) -> (Found, Box<[u32]>) {
+    fn list(
+        &mut self,
+        number: GroupNumber,
+        filter: &Filter,
+        sole: Option<SubscriptionId>,
+    ) -> (Found, Box<[u32]>) {
+        let unseen = Posting { group: number, place: 0, sole: None };
         if filter.is_empty() {
-            return (Found::Always, [self.open.push(Posting { group: number, place: 0 })].into());
+            return (Found::Always, [self.open.push(unseen)].into());
         }
         let Some((condition_number, keys)) = self.shortest_lists(filter) else {
-            return (
-                Found::ByScan,
-                [self.scanned.push(Posting { group: number, place: 0 })].into(),
-            );
+            return (Found::ByScan, [self.scanned.push(unseen)].into());
         };
+        let is_only = filter.checked().len() == 1;
+        let sole = sole.filter(|_| is_only);
         let mut positions = Vec::with_capacity(keys.len());
         if let Some(condition) = filter.checked().get(usize::from(condition_number)) {
             let index = self.column_index(condition);
             for (place, key) in (0..).zip(&keys) {
-                positions.push(index.postings.insert(key, Posting { group: number, place }));
+                positions.push(index.postings.insert(key, Posting { group: number, place, sole }));
             }
         }
-        let is_only = filter.checked().len() == 1;
         (Found::ByCondition { number: condition_number, is_only }, positions.into())
     }
 
@@ -199,7 +224,7 @@ impl TableIndex {
     }
 
     fn note_move(&mut self, moved: Option<Posting>, position: u32) {
-        let Some(Posting { group, place }) = moved else { return };
+        let Some(Posting { group, place, .. }) = moved else { return };
         let Some(group) = self.group_mut(group) else { return };
         if let Some(known) =
             usize::try_from(place).ok().and_then(|place| group.positions.get_mut(place))
@@ -236,7 +261,10 @@ impl TableIndex {
         let value = index.kind.read(text).filter(|_| is_same_type);
         if let Some(key) = value.and_then(|value| index.kind.key(value, column.collation)) {
             for posting in index.postings.find(&key) {
-                self.decide_found(posting.group, table, row, kind, out);
+                match posting.sole {
+                    Some(id) => out.certain.push(id),
+                    None => self.decide_found(posting.group, table, row, kind, out),
+                }
             }
             return;
         }
