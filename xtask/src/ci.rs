@@ -81,6 +81,8 @@ pub fn run(root: &Path) -> Result<()> {
         };
         let mut command = Command::new(program);
         command.args(step.arguments).current_dir(root);
+        // Built by a step before the first that needs it, wherever the target folder is.
+        command.env("WALCAST_BIN", std::env::current_exe()?.with_file_name("walcast"));
         // What the set-up may have installed is in no usual place.
         command.envs(programs.as_ref().map(|folder| ("PG_BIN", folder)));
         let passed = command.status()?.success();
