@@ -203,12 +203,19 @@ impl<'a> Cursor<'a> {
                     b'u' => ImageCell::Unchanged,
                     b't' => {
                         let length = usize::try_from(self.u32()?)?;
-                        // PostgreSQL 14 sends a single byte of a longer character for "char".
-                        ImageCell::Text(String::from_utf8_lossy(self.take(length)?).into_owned())
+                        ImageCell::Text(text_of(self.take(length)?))
                     }
                     other => bail!("unknown kind of value {:?}", char::from(other)),
                 })
             })
             .collect()
+    }
+}
+
+/// PostgreSQL 14 sends a single byte of a longer character for `"char"`; later ones escape it.
+fn text_of(bytes: &[u8]) -> String {
+    match bytes {
+        [byte] if !byte.is_ascii() => format!("\\{byte:o}"),
+        text => String::from_utf8_lossy(text).into_owned(),
     }
 }

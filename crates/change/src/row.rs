@@ -16,7 +16,15 @@ pub enum Cell<'a> {
 enum Slot {
     Null,
     Unchanged,
-    Text { start: u32, end: u32 },
+    Text {
+        start: u32,
+        end: u32,
+    },
+    /// A text whose bytes were not all UTF-8.
+    Escaped {
+        start: u32,
+        end: u32,
+    },
 }
 
 /// One image of a row: a cell per column of its relation.
@@ -58,6 +66,14 @@ impl Row {
         self.text.len()
     }
 
+    /// Whether the text at `position` stands for bytes that are not UTF-8, see
+    /// [`RowBuilder::push_bytes`]. PostgreSQL would read another value from such a text, so nothing
+    /// that depends on the cell can be judged.
+    #[must_use]
+    pub fn is_escaped(&self, position: usize) -> bool {
+        matches!(self.slots.get(position), Some(Slot::Escaped { .. }))
+    }
+
     /// Whether any cell is [`Cell::Unchanged`].
     #[must_use]
     pub fn has_unchanged(&self) -> bool {
@@ -68,8 +84,23 @@ impl Row {
     #[must_use]
     pub fn filled_from(&self, old: &Self) -> Self {
         let mut builder = RowBuilder::with_capacity(self.len(), self.text_bytes());
-        for (position, cell) in self.cells().enumerate() {
-            builder.push(if cell == Cell::Unchanged { old.cell(position) } else { cell });
+        for (position, slot) in self.slots.iter().enumerate() {
+            let source = if *slot == Slot::Unchanged { old } else { self };
+            builder.copy(source, position);
+        }
+        builder.finish()
+    }
+
+    /// The same row with only the cells at positions that are `kept`; the others are unchanged.
+    #[must_use]
+    pub fn keeping(&self, kept: impl Fn(usize) -> bool) -> Self {
+        let mut builder = RowBuilder::with_capacity(self.len(), self.text_bytes());
+        for position in 0..self.len() {
+            if kept(position) {
+                builder.copy(self, position);
+            } else {
+                builder.push(Cell::Unchanged);
+            }
         }
         builder.finish()
     }
@@ -78,7 +109,7 @@ impl Row {
         match slot {
             Slot::Null => Cell::Null,
             Slot::Unchanged => Cell::Unchanged,
-            Slot::Text { start, end } => {
+            Slot::Text { start, end } | Slot::Escaped { start, end } => {
                 // Slots are made by `RowBuilder` from this very text, so the range is in bounds.
                 Cell::Text(self.text.get(start as usize..end as usize).unwrap_or_default())
             }
@@ -119,18 +150,49 @@ impl RowBuilder {
             Cell::Null => Slot::Null,
             Cell::Unchanged => Slot::Unchanged,
             Cell::Text(value) => {
-                let start = u32::try_from(self.text.len());
-                let end = u32::try_from(self.text.len() + value.len());
-                match (start, end) {
-                    (Ok(start), Ok(end)) => {
-                        self.text.push_str(value);
-                        Slot::Text { start, end }
-                    }
-                    _ => Slot::Unchanged,
-                }
+                let start = self.text.len();
+                self.text.push_str(value);
+                self.range_from(start)
+                    .map_or(Slot::Unchanged, |(start, end)| Slot::Text { start, end })
             }
         };
         self.slots.push(slot);
+    }
+
+    /// Appends a text that may hold bytes that are not UTF-8: before version 15 PostgreSQL sends a
+    /// `"char"` as the byte it is. Such bytes become `\ooo`, in octal, as later versions send them.
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
+        if let Ok(text) = str::from_utf8(bytes) {
+            return self.push(Cell::Text(text));
+        }
+        let start = self.text.len();
+        for chunk in bytes.utf8_chunks() {
+            self.text.push_str(chunk.valid());
+            for byte in chunk.invalid() {
+                self.text.extend(['\\', octal(byte >> 6), octal(byte >> 3), octal(*byte)]);
+            }
+        }
+        let slot = self.range_from(start);
+        self.slots.push(slot.map_or(Slot::Unchanged, |(start, end)| Slot::Escaped { start, end }));
+    }
+
+    /// Appends the cell at `position` of another row, with what is known about it.
+    fn copy(&mut self, from: &Row, position: usize) {
+        self.push(from.cell(position));
+        if let (true, Some(slot)) = (from.is_escaped(position), self.slots.last_mut())
+            && let Slot::Text { start, end } = *slot
+        {
+            *slot = Slot::Escaped { start, end };
+        }
+    }
+
+    /// Where the text from `start` on is; without a place it is dropped.
+    fn range_from(&mut self, start: usize) -> Option<(u32, u32)> {
+        let range = u32::try_from(start).ok().zip(u32::try_from(self.text.len()).ok());
+        if range.is_none() {
+            self.text.truncate(start);
+        }
+        range
     }
 
     /// The row.
@@ -138,6 +200,11 @@ impl RowBuilder {
     pub fn finish(self) -> Row {
         Row { text: self.text.into_boxed_str(), slots: self.slots.into_boxed_slice() }
     }
+}
+
+/// The lowest three bits as a digit.
+fn octal(bits: u8) -> char {
+    char::from(b'0' + (bits & 7))
 }
 
 #[cfg(test)]
@@ -160,5 +227,27 @@ mod tests {
         let new: Row = [Cell::Text("2"), Cell::Unchanged, Cell::Unchanged].into_iter().collect();
         let filled: Vec<_> = [Cell::Text("2"), Cell::Text("long"), Cell::Null].into();
         assert_eq!(new.filled_from(&old).cells().collect::<Vec<_>>(), filled);
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_escaped_and_marked() {
+        let mut builder = RowBuilder::default();
+        for bytes in [&b"\xc3"[..], b"a\xffb\x80", "é".as_bytes(), b""] {
+            builder.push_bytes(bytes);
+        }
+        let row = builder.finish();
+        let texts = [r"\303", r"a\377b\200", "é", ""].map(Cell::Text);
+        let check = |row: &Row| {
+            assert_eq!(row.cells().collect::<Vec<_>>(), texts);
+            assert_eq!(
+                [0, 1, 2, 3, 4].map(|at| row.is_escaped(at)),
+                [true, true, false, false, false]
+            );
+        };
+        check(&row);
+        check(&row.keeping(|_| true));
+        let nothing = row.keeping(|_| false);
+        assert!(nothing.cells().all(|cell| cell == Cell::Unchanged));
+        check(&nothing.filled_from(&row));
     }
 }

@@ -173,9 +173,9 @@ impl RowRule {
         let reads = &expression.reads;
         let read = |number| reads.whole_row || reads.columns.contains(&number);
         guard.columns.iter().filter(|column| read(column.number)).all(|column| {
-            table
-                .position(&column.name)
-                .is_some_and(|position| row.cell(position) != Cell::Unchanged)
+            table.position(&column.name).is_some_and(|position| {
+                row.cell(position) != Cell::Unchanged && !row.is_escaped(position)
+            })
         })
     }
 }

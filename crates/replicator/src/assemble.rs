@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use walcast_change::{Cell, Commit, Lsn, OldImage, Relation, Row, RowChange, RowEvent};
+use walcast_change::{Commit, Lsn, OldImage, Relation, Row, RowChange, RowEvent};
 
 use crate::pgoutput::{self, DecodeError, ImageKind, LogicalMessage, Message, Problem};
 
@@ -268,18 +268,17 @@ fn old_image(relation: &Relation, kind: ImageKind, old: Row) -> Result<OldImage,
     Ok(match kind {
         ImageKind::Full => OldImage::Full(old),
         ImageKind::Key => {
-            let columns = relation.columns.iter().zip(old.cells());
-            let cell = |(column, cell): (&walcast_change::RelationColumn, _)| {
-                if column.is_identity { cell } else { Cell::Unchanged }
-            };
-            OldImage::Key(columns.map(cell).collect())
+            let columns = &relation.columns;
+            let is_identity =
+                |position: usize| columns.get(position).is_some_and(|column| column.is_identity);
+            OldImage::Key(old.keeping(is_identity))
         }
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use walcast_change::EventKind;
+    use walcast_change::{Cell, EventKind};
 
     use super::*;
     use crate::pgoutput::samples;

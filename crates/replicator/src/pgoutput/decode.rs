@@ -171,15 +171,15 @@ fn row(reader: &mut Reader<'_>) -> Result<Row, Malformed> {
     let n_cells = reader.count()?;
     let mut builder = RowBuilder::with_capacity(n_cells, text_bytes(reader.clone(), n_cells)?);
     for _ in 0..n_cells {
-        builder.push(match reader.u8()? {
+        match reader.u8()? {
             b't' => {
                 let length = reader.length()?;
-                Cell::Text(reader.text(length)?)
+                builder.push_bytes(reader.bytes(length)?);
             }
-            b'u' => Cell::Unchanged,
+            b'u' => builder.push(Cell::Unchanged),
             // `text_bytes` has refused every other mark.
-            _ => Cell::Null,
-        });
+            _ => builder.push(Cell::Null),
+        }
     }
     Ok(builder.finish())
 }
@@ -247,7 +247,7 @@ mod tests {
         check(b"I\0\0\0\x01N\xff\xff", 6, Problem::NegativeLength { value: -1 });
         check(b"I\0\0\0\x01N\0\x01b\0\0\0\x01x", 8, Problem::BinaryValue);
         check(b"I\0\0\0\x01N\0\x01x", 8, Problem::UnexpectedMark(b'x'));
-        check(b"I\0\0\0\x01N\0\x01t\0\0\0\x02a\xff", 14, Problem::NotUtf8);
+        check(b"M\0\0\0\0\0\0\0\0\x01a\xff\0\0\0\0\0", 11, Problem::NotUtf8);
         check(
             b"I\0\0\0\x01N\0\x01t\x7f\xff\xff\xff",
             13,
@@ -258,6 +258,15 @@ mod tests {
         let mut long = samples::insert(1, &[Cell::Text("a")]);
         long.push(0);
         check(&long, long.len() - 1, Problem::TrailingBytes { n_bytes: 1 });
+    }
+
+    /// PostgreSQL 14 sends a `"char"` as the byte it is; the stream must not end at it.
+    #[test]
+    fn a_value_that_is_not_utf8_is_escaped() {
+        let message = decode(Lsn::ZERO, b"I\0\0\0\x01N\0\x01t\0\0\0\x01\xc3");
+        let Ok(Message::Insert { new, .. }) = message else { panic!("{message:?}") };
+        assert_eq!(new.cell(0), Cell::Text(r"\303"));
+        assert!(new.is_escaped(0));
     }
 
     proptest! {

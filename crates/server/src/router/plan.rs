@@ -1,8 +1,6 @@
 //! Who may get an event, as far as that can be told without PostgreSQL.
 
-use walcast_change::{
-    Cell, EventKind, OldImage, ReplicaIdentity, Row, RowChange, RowEvent, TableKind,
-};
+use walcast_change::{EventKind, OldImage, ReplicaIdentity, Row, RowChange, RowEvent, TableKind};
 use walcast_filters::{
     Matches, SubscriptionId,
     policy::{RowRule, Verdict},
@@ -313,6 +311,12 @@ impl Planning<'_> {
             RowChange::Delete { old } => (Side::Old, old.row()),
             RowChange::Truncate => return Gate::Closed,
         };
+        // PostgreSQL would compare another value than the row has.
+        let is_escaped =
+            |name| layout.table.position(name).is_some_and(|position| row.is_escaped(position));
+        if subscriber.filter.columns().any(is_escaped) {
+            return Gate::Closed;
+        }
         let expression = subscriber.filter_sql(&view.guard.table);
         let image = ImageId { event: self.position, side };
         let literal = || composite_literal(&view.guard.table, &layout.table, row);
@@ -329,11 +333,9 @@ fn can_judge_old(layout: &Layout, view: &RoleView, old: &OldImage) -> bool {
     if layout.table.kind != TableKind::Partitioned || matches!(old, OldImage::Key(_)) {
         return view.rule.can_judge(&view.guard.table, &layout.table, old.row());
     }
-    let key: Row = old
-        .row()
-        .cells()
-        .zip(&layout.table.columns)
-        .map(|(cell, column)| if column.is_primary_key { cell } else { Cell::Unchanged })
-        .collect();
+    let is_key = |position: usize| {
+        layout.table.columns.get(position).is_some_and(|column| column.is_primary_key)
+    };
+    let key = old.row().keeping(is_key);
     view.rule.can_judge(&view.guard.table, &layout.table, &key)
 }

@@ -105,6 +105,8 @@ fn json_sql(column: &ColumnFacts, value: Option<&str>) -> String {
         Some(text) if column.type_name == "bytea" => {
             format!("to_jsonb(encode({}::bytea, 'hex'))::text", literal(text))
         }
+        // PostgreSQL 14 does not read "\303" as the byte it stands for.
+        Some(text) if column.type_name == "char" => format!("to_jsonb({}::text)", literal(text)),
         Some(text) => format!("to_jsonb({}::{})::text", literal(text), column.sql_type),
     }
 }
