@@ -1,18 +1,28 @@
 //! Row-level security: the part that can be decided without asking PostgreSQL.
 //!
 //! ```text
-//! RowSecurity (a table's policies)  +  RoleFacts (a role)   →  RowRule, once per table and role
-//! RowRule                           +  a row and claims     →  Allow | Deny | Undecided
+//! RowSecurity (a table's policies)  +  RoleFacts (a role)     →  RowRule, once per table and role
+//! RowRule                           +  a row and an audience  →  Allow | Deny | Undecided
 //! ```
 //!
-//! Only constant policies are decided here; everything else is `Undecided`, and the rule then holds
-//! the SQL expression that PostgreSQL evaluates over the row image.
+//! What is `Undecided` PostgreSQL evaluates over the row image: the rule holds the SQL expression.
+
+mod claims_read;
+mod not_decided;
+mod predicate;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use walcast_change::{Cell, RoleId, Row, Table};
 
-use crate::claims::Claims;
+pub use self::{
+    claims_read::{ClaimsRead, Projection},
+    not_decided::NotDecided,
+    predicate::Predicate,
+};
+use crate::{RawCondition, claims::Audience};
+
+static NO_CLAIM: ClaimsRead = ClaimsRead::NOTHING;
 
 /// What row-level security says about one row for one audience.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,6 +60,10 @@ pub struct Policy {
     pub using: Option<Arc<str>>,
     /// What the expression reads of the row.
     pub reads: Reads,
+    /// The compiled expression, or why PostgreSQL must be asked.
+    pub decision: Result<Arc<Predicate>, NotDecided>,
+    /// What the expression reads of the claims.
+    pub claims_read: ClaimsRead,
 }
 
 /// How a policy combines with the others.
@@ -88,7 +102,13 @@ pub struct RoleFacts {
     pub bypasses_row_security: bool,
     /// The roles whose privileges it has (`pg_has_role(…, 'USAGE')`), itself included.
     pub has_privileges_of: BTreeSet<RoleId>,
+    /// The functions of policies that it may run.
+    pub may_run: BTreeSet<FunctionId>,
 }
+
+/// The oid of a function (`pg_proc.oid`).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FunctionId(pub u32);
 
 /// The policies of one table as they concern one role.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -108,6 +128,19 @@ pub struct RowExpression {
     pub sql: Arc<str>,
     /// What it reads of the row.
     pub reads: Reads,
+    /// What it reads of the claims.
+    pub claims_read: ClaimsRead,
+}
+
+/// What must hold of a row for an audience to see it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Necessary {
+    /// Nothing simple.
+    Unknown,
+    /// `column = value`, the value in the text form of the column's type.
+    Equal(RawCondition),
+    /// No row can be visible: what the column is compared with is NULL.
+    Never,
 }
 
 impl RowSecurity {
@@ -137,6 +170,7 @@ impl RowSecurity {
                 RowRule::Expression(RowExpression {
                     sql: format!("{} AND {}", one.sql, other.sql).into(),
                     reads: one.reads.union(other.reads),
+                    claims_read: one.claims_read.union(other.claims_read),
                 })
             }
         }
@@ -155,13 +189,32 @@ impl Policy {
 }
 
 impl RowRule {
-    /// Decides one row for one set of claims.
+    /// Decides one row for one audience. `table` is aligned with the row; it may be a leaf of the
+    /// table that has the policies: columns correspond by name.
     #[must_use]
-    pub fn decide(&self, _table: &Table, _row: &Row, _claims: &Claims) -> Verdict {
+    pub fn decide(&self, _table: &Table, _row: &Row, _audience: &Audience) -> Verdict {
         match self {
             Self::Everything => Verdict::Allow,
             Self::Nothing => Verdict::Deny,
             Self::Expression(_) => Verdict::Undecided,
+        }
+    }
+
+    /// What the policies that apply read of the claims.
+    #[must_use]
+    pub fn claims_read(&self) -> &ClaimsRead {
+        match self {
+            Self::Everything | Self::Nothing => &NO_CLAIM,
+            Self::Expression(expression) => &expression.claims_read,
+        }
+    }
+
+    /// What must hold of a row for the audience to see it: for an index.
+    #[must_use]
+    pub fn necessary(&self, _audience: &Audience) -> Necessary {
+        match self {
+            Self::Everything | Self::Expression(_) => Necessary::Unknown,
+            Self::Nothing => Necessary::Never,
         }
     }
 
@@ -210,6 +263,7 @@ impl Alternative {
     fn combine(policies: &[&Policy], operator: &str, decisive: bool) -> Self {
         let mut parts = Vec::new();
         let mut reads = Reads::default();
+        let mut claims_read = ClaimsRead::NOTHING;
         for policy in policies {
             let Some(using) = &policy.using else { continue };
             match constant(using) {
@@ -218,6 +272,7 @@ impl Alternative {
                 None => {
                     parts.push(format!("({using})"));
                     reads = reads.union(policy.reads.clone());
+                    claims_read = claims_read.union(policy.claims_read.clone());
                 }
             }
         }
@@ -225,7 +280,7 @@ impl Alternative {
             return Self::Constant(!decisive);
         }
         let sql = format!("({})", parts.join(operator)).into();
-        Self::Expression(RowExpression { sql, reads })
+        Self::Expression(RowExpression { sql, reads, claims_read })
     }
 }
 
@@ -254,6 +309,8 @@ mod tests {
             applies_to,
             using: using.map(Into::into),
             reads: Reads::default(),
+            decision: Err(NotDecided::NotRead),
+            claims_read: ClaimsRead::Everything,
         }
     }
 
@@ -267,7 +324,7 @@ mod tests {
 
     fn role(id: RoleId, inherits: &[RoleId]) -> RoleFacts {
         let has_privileges_of = inherits.iter().copied().chain([id]).collect();
-        RoleFacts { id, bypasses_row_security: false, has_privileges_of }
+        RoleFacts { id, bypasses_row_security: false, has_privileges_of, may_run: BTreeSet::new() }
     }
 
     fn secured(policies: &[Policy]) -> RowSecurity {

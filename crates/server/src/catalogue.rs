@@ -189,6 +189,7 @@ mod tests {
             id: RoleId(20),
             bypasses_row_security: false,
             has_privileges_of: BTreeSet::from([RoleId(20)]),
+            may_run: BTreeSet::new(),
         };
         let selectable = [(TableId(1), ColumnSet::from_iter([3]))].into();
         Catalogue {

@@ -17,7 +17,9 @@ use walcast_change::{
 };
 use walcast_filters::{
     claims::Role,
-    policy::{Policy, PolicyKind, PolicyRoles, Reads, RoleFacts, RowSecurity},
+    policy::{
+        ClaimsRead, NotDecided, Policy, PolicyKind, PolicyRoles, Reads, RoleFacts, RowSecurity,
+    },
 };
 
 use crate::catalogue::{Catalogue, KnownRole, KnownTable};
@@ -273,6 +275,8 @@ async fn policies(
                 columns: columns.into_iter().collect(),
                 whole_row: row.try_get("whole_row")?,
             },
+            decision: Err(NotDecided::NotRead),
+            claims_read: ClaimsRead::Everything,
         };
         policies.entry(TableId(row.try_get("table")?)).or_default().push(policy);
     }
@@ -295,6 +299,7 @@ async fn known_roles(
             id,
             bypasses_row_security: row.try_get("bypasses_row_security")?,
             has_privileges_of: inherits.into_iter().map(RoleId).collect(),
+            may_run: BTreeSet::new(),
         };
         let role = Role::new(row.try_get("name")?);
         by_id.insert(id, role.clone());

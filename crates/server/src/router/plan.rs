@@ -279,8 +279,7 @@ impl Planning<'_> {
         side: Side,
         row: &Row,
     ) -> Gate {
-        let claims = &subscriber.channel.audience.claims;
-        match view.rule.decide(&layout.table, row, claims) {
+        match view.rule.decide(&layout.table, row, &subscriber.channel.audience) {
             Verdict::Allow => Gate::Open,
             Verdict::Deny => Gate::Closed,
             Verdict::Undecided => self.ask_about_row(layout, view, subscriber, side, row),
