@@ -10,7 +10,9 @@ mod support;
 use std::{hint::black_box, process::Command, sync::Arc, time::Instant};
 
 use walcast_change::{RowChange, oid};
-use walcast_filters::{EventSelection, MatchIndex, Matches, SubscriptionId};
+use walcast_filters::{
+    EventSelection, Interest, MatchIndex, Matches, Scope, SubscriptionId, Visible,
+};
 
 /// Events per measurement.
 const N_EVENTS: u64 = 20_000;
@@ -52,7 +54,8 @@ fn measure(name: &str, n_subscriptions: u64, filter: MakeFilter) {
     let mut index = MatchIndex::new();
     for id in 0..n_subscriptions {
         let filter = Arc::new(support::filter(&filter(id), table).expect("a filter"));
-        index.insert(SubscriptionId(id), table.id, EventSelection::All, filter);
+        let interest = Interest { events: EventSelection::All, filter, visible: Visible::Perhaps };
+        index.insert(SubscriptionId(id), table.id, interest);
     }
     let insert_ns = started.elapsed().as_nanos() / u128::from(n_subscriptions);
     let bytes = resident_bytes().saturating_sub(bytes_before) / n_subscriptions;
@@ -73,7 +76,7 @@ fn measure(name: &str, n_subscriptions: u64, filter: MakeFilter) {
     for _ in 0..N_MEASUREMENTS {
         let started = Instant::now();
         for event in events.iter().cycle().take(usize::try_from(N_EVENTS).expect("a count")) {
-            index.matches(table, black_box(event), &mut matches);
+            index.matches(table, black_box(event), Scope::Visible, &mut matches);
             n_matches += matches.certain.len();
         }
         event_ns = event_ns.min(started.elapsed().as_nanos() / u128::from(N_EVENTS));

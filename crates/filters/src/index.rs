@@ -3,6 +3,9 @@
 //! Subscriptions with equal filters and events form a group, which is decided once. A group that asks
 //! a column to be equal to a value, or to one of several, is found by that value; the rest of its
 //! filter is decided when it is found. The other groups of the table are decided one by one.
+//!
+//! Where row security lets a subscriber see only rows with a certain value (`user_id = auth.uid()`),
+//! its group is found by that value, too: one look-up finds the one user in 100,000.
 
 mod list;
 mod postings;
@@ -16,7 +19,7 @@ use std::{
 use walcast_change::{EventKind, RowChange, RowEvent, Table, TableId};
 
 use crate::Filter;
-use table::{Place, TableIndex};
+use table::{Candidate, Place, TableIndex};
 
 /// A subscription, as its owner numbers it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -37,6 +40,37 @@ impl EventSelection {
     pub fn includes(self, kind: EventKind) -> bool {
         kind != EventKind::Truncate && (self == Self::All || self == Self::Only(kind))
     }
+}
+
+/// What a subscription wants, and what its subscriber may see at most.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Interest {
+    /// Which changes.
+    pub events: EventSelection,
+    /// Of which rows; must have been checked against the table.
+    pub filter: Arc<Filter>,
+    /// The rows that row security may show to the subscriber.
+    pub visible: Visible,
+}
+
+/// Which rows row security may show to a subscriber: a bound, not a verdict.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Visible {
+    /// Any, as far as can be told without looking at the row.
+    Perhaps,
+    /// Only rows that meet this.
+    Where(Arc<Filter>),
+    /// None.
+    Never,
+}
+
+/// Whether an event is looked up among the rows that subscribers may see.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// Only those who may see the row are wanted.
+    Visible,
+    /// Everyone is: nobody can tell whether they may see the row.
+    Everyone,
 }
 
 /// Who a row event concerns.
@@ -83,17 +117,9 @@ impl MatchIndex {
     }
 
     /// Adds a subscription; one with the same id is replaced.
-    ///
-    /// The filter must have been checked against this table.
-    pub fn insert(
-        &mut self,
-        id: SubscriptionId,
-        table: TableId,
-        events: EventSelection,
-        filter: Arc<Filter>,
-    ) {
+    pub fn insert(&mut self, id: SubscriptionId, table: TableId, interest: Interest) {
         self.remove(id);
-        let place = self.tables.entry(table).or_default().insert(id, events, filter);
+        let place = self.tables.entry(table).or_default().insert(id, interest);
         self.subscriptions.insert(id, (table, place));
     }
 
@@ -116,8 +142,9 @@ impl MatchIndex {
     /// Finds the subscriptions that an event concerns; `out` is cleared before.
     ///
     /// The table is aligned with the event's relation. INSERT and UPDATE are judged by the new row,
-    /// DELETE by the old image; TRUNCATE concerns nobody.
-    pub fn matches(&self, table: &Table, event: &RowEvent, out: &mut Matches) {
+    /// DELETE by the old image; TRUNCATE concerns nobody. Within [`Scope::Visible`] those may be left
+    /// out to whom row security shows no such row.
+    pub fn matches(&self, table: &Table, event: &RowEvent, scope: Scope, out: &mut Matches) {
         out.clear();
         let Some(index) = self.tables.get(&event.relation.id) else { return };
         let row = match &event.change {
@@ -125,7 +152,8 @@ impl MatchIndex {
             RowChange::Delete { old } => old.row(),
             RowChange::Truncate => return,
         };
-        index.matches(table, row, event.kind(), out);
+        let candidate = Candidate { table, row, kind: event.kind(), scope };
+        index.matches(&candidate, out);
     }
 
     /// Every subscription of the table to events of that kind, whatever its filter; `out` is cleared

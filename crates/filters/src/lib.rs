@@ -32,6 +32,6 @@ mod value;
 pub use condition::MAX_IN_VALUES;
 pub use error::FilterError;
 pub use filter::{Filter, Match, Verification};
-pub use index::{EventSelection, MatchIndex, Matches, SubscriptionId};
+pub use index::{EventSelection, Interest, MatchIndex, Matches, Scope, SubscriptionId, Visible};
 pub use operator::Operator;
 pub use parse::{MAX_CONDITIONS, MAX_FILTER_BYTES, ParseError, RawCondition, parse};

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::{Strategy, prop, prop_assert_eq, prop_oneof, proptest};
 use walcast_change::{Cell, EventKind, OldImage, Row, RowChange, Table, TableId, oid};
-use walcast_filters::{EventSelection, Filter, Match, MatchIndex, Matches, SubscriptionId};
+use walcast_filters::{
+    EventSelection, Interest, Match, MatchIndex, Matches, Scope, SubscriptionId, Visible,
+};
 
 use crate::support::{event, filter, row, table};
 
@@ -37,6 +39,24 @@ fn conditions() -> impl Strategy<Value = String> {
 
 fn filters() -> impl Strategy<Value = String> {
     prop::collection::vec(conditions(), 0..3).prop_map(|conditions| conditions.join(","))
+}
+
+/// What row security asks for: mostly nothing, a value, or nothing it could show.
+fn bounds() -> impl Strategy<Value = Option<String>> {
+    prop_oneof![
+        3 => prop::sample::select(vec!["n=eq.1", "n=eq.2", "s=eq.a", "d=eq.1", "nd_s=eq.a"])
+            .prop_map(|text| Some(text.to_owned())),
+        2 => proptest::strategy::Just(Some(String::new())),
+        1 => proptest::strategy::Just(None),
+    ]
+}
+
+fn visible(bound: Option<&str>, table: &Table) -> Visible {
+    match bound {
+        None => Visible::Never,
+        Some("") => Visible::Perhaps,
+        Some(text) => Visible::Where(Arc::new(filter(text, table).expect("a filter"))),
+    }
 }
 
 fn selections() -> impl Strategy<Value = EventSelection> {
@@ -74,9 +94,14 @@ fn changes() -> impl Strategy<Value = RowChange> {
 }
 
 /// Subscriptions by a plain list.
-type Subscriptions = BTreeMap<u64, (EventSelection, Arc<Filter>)>;
+type Subscriptions = BTreeMap<u64, Interest>;
 
-fn brute_force(subscriptions: &Subscriptions, table: &Table, change: &RowChange) -> [Vec<u64>; 2] {
+fn brute_force(
+    subscriptions: &Subscriptions,
+    table: &Table,
+    change: &RowChange,
+    scope: Scope,
+) -> [Vec<u64>; 2] {
     let (kind, row) = match change {
         RowChange::Insert { new } => (EventKind::Insert, new),
         RowChange::Update { new, .. } => (EventKind::Update, new),
@@ -84,8 +109,15 @@ fn brute_force(subscriptions: &Subscriptions, table: &Table, change: &RowChange)
         RowChange::Truncate => return [Vec::new(), Vec::new()],
     };
     let with = |wanted: Match| {
-        let found = subscriptions.iter().filter(|(_, (events, filter))| {
-            events.includes(kind) && filter.matches(table, row) == wanted
+        let found = subscriptions.iter().filter(|(_, interest)| {
+            let may_see = match &interest.visible {
+                Visible::Perhaps => true,
+                Visible::Where(visible) => visible.matches(table, row) != Match::No,
+                Visible::Never => false,
+            };
+            interest.events.includes(kind)
+                && (may_see || scope == Scope::Everyone)
+                && interest.filter.matches(table, row) == wanted
         });
         found.map(|(id, _)| *id).collect()
     };
@@ -101,29 +133,36 @@ fn sorted(ids: &[SubscriptionId]) -> Vec<u64> {
 proptest! {
     #[test]
     fn finds_what_deciding_every_filter_finds(
-        steps in prop::collection::vec((0_u64..20, prop::bool::weighted(0.75), selections(), filters()), 1..40),
+        steps in prop::collection::vec(
+            (0_u64..20, prop::bool::weighted(0.75), selections(), filters(), bounds()),
+            1..40,
+        ),
         changes in prop::collection::vec(changes(), 1..12),
     ) {
         let table = columns();
         let mut index = MatchIndex::new();
         let mut subscriptions = Subscriptions::new();
         let mut matches = Matches::default();
-        for (id, is_insert, events, text) in steps {
+        for (id, is_insert, events, text, bound) in steps {
             if is_insert {
                 // Operands that are no values of the column's type.
                 let Ok(filter) = filter(&text, &table) else { continue };
-                let filter = Arc::new(filter);
-                index.insert(SubscriptionId(id), table.id, events, Arc::clone(&filter));
-                subscriptions.insert(id, (events, filter));
+                let visible = visible(bound.as_deref(), &table);
+                let interest = Interest { events, filter: Arc::new(filter), visible };
+                index.insert(SubscriptionId(id), table.id, interest.clone());
+                subscriptions.insert(id, interest);
             } else {
                 prop_assert_eq!(index.remove(SubscriptionId(id)), subscriptions.remove(&id).is_some());
             }
             prop_assert_eq!(index.len(), subscriptions.len());
         }
         for change in changes {
-            let expected = brute_force(&subscriptions, &table, &change);
-            index.matches(&table, &event(&table, change), &mut matches);
-            prop_assert_eq!([sorted(&matches.certain), sorted(&matches.undecided)], expected);
+            let event = event(&table, change.clone());
+            for scope in [Scope::Visible, Scope::Everyone] {
+                let expected = brute_force(&subscriptions, &table, &change, scope);
+                index.matches(&table, &event, scope, &mut matches);
+                prop_assert_eq!([sorted(&matches.certain), sorted(&matches.undecided)], expected);
+            }
         }
         for id in 0..20 {
             prop_assert_eq!(index.remove(SubscriptionId(id)), subscriptions.remove(&id).is_some());
@@ -141,7 +180,8 @@ fn error_events_go_to_all_of_the_table_and_kind() {
         [(1, EventSelection::All, "n=eq.1"), (2, insert_only, "s=gt.a"), (3, insert_only, "")]
     {
         let filter = Arc::new(filter(text, &table).expect(text));
-        index.insert(SubscriptionId(id), table.id, events, filter);
+        let interest = Interest { events, filter, visible: Visible::Perhaps };
+        index.insert(SubscriptionId(id), table.id, interest);
     }
     let mut found = Vec::new();
     let mut check = |table, kind, expected: &[u64]| {
@@ -161,11 +201,12 @@ fn a_retyped_column_leaves_its_filters_to_postgresql() {
     for id in 0..3 {
         let filter =
             Arc::new(filter(&format!("n=in.({id},{})", id + 1), &checked).expect("a filter"));
-        index.insert(SubscriptionId(id), checked.id, EventSelection::All, filter);
+        let interest = Interest { events: EventSelection::All, filter, visible: Visible::Perhaps };
+        index.insert(SubscriptionId(id), checked.id, interest);
     }
     let retyped = table(&[("n", oid::INT8)]);
     let mut matches = Matches::default();
     let change = RowChange::Insert { new: row(&[Some("1")]) };
-    index.matches(&retyped, &event(&retyped, change), &mut matches);
+    index.matches(&retyped, &event(&retyped, change), Scope::Visible, &mut matches);
     assert_eq!((matches.certain.len(), sorted(&matches.undecided)), (0, vec![0, 1, 2]));
 }
