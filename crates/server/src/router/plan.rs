@@ -1,17 +1,22 @@
 //! Who may get an event, as far as that can be told without PostgreSQL.
 
-use walcast_change::{EventKind, OldImage, ReplicaIdentity, Row, RowChange, RowEvent, TableKind};
+use std::collections::HashMap;
+
+use walcast_change::{
+    Cell, EventKind, OldImage, ReplicaIdentity, Row, RowChange, RowEvent, Table, TableKind, TypeKind,
+};
 use walcast_filters::{
-    Matches, SubscriptionId,
+    Matches, Scope, SubscriptionId,
+    claims::AudienceId,
     policy::{RowRule, Verdict},
 };
 
 use super::{
     layout::{Layout, LayoutId, Layouts, RoleView},
-    questions::{ImageId, Questions, Side, Slot},
+    questions::{Asker, ImageId, Pictured, Questions, Side, Slot},
     subscriptions::{Subscriber, Subscriptions},
 };
-use crate::{authz::composite_literal, catalogue::Catalogue, config::DeletesUnverifiable};
+use crate::{catalogue::Catalogue, config::DeletesUnverifiable};
 
 /// An event and everyone it may go to, in subscription order.
 #[derive(Debug)]
@@ -60,6 +65,7 @@ pub(super) struct Planner<'a> {
     catalogue: &'a Catalogue,
     deletes_unverifiable: DeletesUnverifiable,
     matches: Matches,
+    verdicts: Verdicts,
     plans: Vec<Plan>,
     questions: Questions,
 }
@@ -78,6 +84,7 @@ impl<'a> Planner<'a> {
             catalogue,
             deletes_unverifiable,
             matches: Matches::default(),
+            verdicts: Verdicts::new(),
             plans: Vec::new(),
             questions: Questions::default(),
         }
@@ -95,7 +102,9 @@ impl<'a> Planner<'a> {
         }
         let Some(id) = self.layouts.find_or_make(&event.relation, self.catalogue) else { return };
         let Some(layout) = self.layouts.get_mut(id) else { return };
-        self.subscriptions.index.matches(&layout.table, &event, &mut self.matches);
+        let scope = scope(layout, &event);
+        self.subscriptions.index.matches(&layout.table, &event, scope, &mut self.matches);
+        self.verdicts.clear();
         let mut recipients = Vec::with_capacity(self.matches.certain.len());
         let mut planning = Planning {
             event: &event,
@@ -103,6 +112,7 @@ impl<'a> Planner<'a> {
             subscriptions: self.subscriptions,
             catalogue: self.catalogue,
             deletes_unverifiable: self.deletes_unverifiable,
+            verdicts: &mut self.verdicts,
             questions: &mut self.questions,
         };
         for subscription in &self.matches.certain {
@@ -118,6 +128,15 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// A subscriber for whom an event is judged.
+struct Judging<'a> {
+    layout: &'a Layout,
+    /// The view's position in the layout.
+    position: usize,
+    view: &'a RoleView,
+    subscriber: &'a Subscriber,
+}
+
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum FilterState {
     Passed,
@@ -131,8 +150,13 @@ struct Planning<'a> {
     subscriptions: &'a Subscriptions,
     catalogue: &'a Catalogue,
     deletes_unverifiable: DeletesUnverifiable,
+    verdicts: &'a mut Verdicts,
     questions: &'a mut Questions,
 }
+
+/// The verdicts about one event: one per audience, however many subscriptions it has. `None` where
+/// the row cannot be judged.
+type Verdicts = HashMap<(usize, Side, AudienceId), Option<Gate>>;
 
 impl Planning<'_> {
     fn recipient(
@@ -149,15 +173,16 @@ impl Planning<'_> {
         if view.problem.is_some() && self.event.kind() != EventKind::Delete {
             return None;
         }
-        let row = self.row_gate(layout, view, subscriber);
-        if row == Gate::Closed || !self.may_filter(layout, view, subscriber) {
+        let judging = Judging { layout, position, view, subscriber };
+        let row = self.row_gate(&judging);
+        if row == Gate::Closed || !self.may_filter(&judging) {
             return None;
         }
         let filter = match filter {
             FilterState::Passed => Gate::Open,
-            FilterState::Unknown => self.filter_gate(layout, view, subscriber),
+            FilterState::Unknown => self.filter_gate(&judging),
         };
-        let old = self.old_gate(layout, view, subscriber, row);
+        let old = self.old_gate(&judging, row);
         Some(Recipient { subscription, view: position, filter, row, old, is_problem: false })
     }
 
@@ -192,11 +217,13 @@ impl Planning<'_> {
 
     /// Whether the filter reads only what the subscriber may know: columns it may SELECT, and of a
     /// delete whose row nobody could judge, the key. Otherwise its answer would tell hidden values.
-    fn may_filter(&self, layout: &Layout, view: &RoleView, subscriber: &Subscriber) -> bool {
-        let is_judged = match &self.event.change {
-            RowChange::Delete { old } => can_judge_old(layout, view, old),
+    fn may_filter(&mut self, judging: &Judging<'_>) -> bool {
+        let event = self.event;
+        let is_judged = match &event.change {
+            RowChange::Delete { old } => self.judge_old(judging, old).is_some(),
             RowChange::Insert { .. } | RowChange::Update { .. } | RowChange::Truncate => true,
         };
+        let Judging { layout, view, subscriber, .. } = judging;
         subscriber.filter.columns().all(|name| {
             layout.table.position(name).is_some_and(|position| {
                 let column = layout.table.columns.get(position);
@@ -207,105 +234,107 @@ impl Planning<'_> {
     }
 
     /// INSERT and UPDATE are judged by the new image, DELETE by the old one.
-    fn row_gate(&mut self, layout: &Layout, view: &RoleView, subscriber: &Subscriber) -> Gate {
-        let (side, row) = match &self.event.change {
-            RowChange::Insert { new } | RowChange::Update { new, .. } => (Side::New, new),
-            RowChange::Delete { old } => (Side::Old, old.row()),
-            RowChange::Truncate => return Gate::Closed,
-        };
-        let can_judge = match &self.event.change {
-            RowChange::Delete { old } => can_judge_old(layout, view, old),
-            RowChange::Insert { .. } | RowChange::Update { .. } | RowChange::Truncate => {
-                view.rule.can_judge(&view.guard.table, &layout.table, row)
+    fn row_gate(&mut self, judging: &Judging<'_>) -> Gate {
+        let event = self.event;
+        match &event.change {
+            RowChange::Insert { new } | RowChange::Update { new, .. } => {
+                self.judge(judging, Side::New, new).unwrap_or(Gate::Closed)
             }
-        };
-        if can_judge {
-            return self.judge(layout, view, subscriber, side, row);
-        }
-        match (side, self.deletes_unverifiable) {
-            (Side::Old, DeletesUnverifiable::SendKey) => Gate::Open,
-            (Side::Old, DeletesUnverifiable::Withhold) | (Side::New, _) => Gate::Closed,
+            RowChange::Delete { old } => {
+                let unverifiable = match self.deletes_unverifiable {
+                    DeletesUnverifiable::SendKey => Gate::Open,
+                    DeletesUnverifiable::Withhold => Gate::Closed,
+                };
+                self.judge_old(judging, old).unwrap_or(unverifiable)
+            }
+            RowChange::Truncate => Gate::Closed,
         }
     }
 
     /// Whether the whole old image may be seen.
-    fn old_gate(
-        &mut self,
-        layout: &Layout,
-        view: &RoleView,
-        subscriber: &Subscriber,
-        row: Gate,
-    ) -> Gate {
-        match &self.event.change {
+    fn old_gate(&mut self, judging: &Judging<'_>, row: Gate) -> Gate {
+        let event = self.event;
+        match &event.change {
             RowChange::Insert { .. } | RowChange::Truncate => Gate::Closed,
             RowChange::Delete { old } => {
-                if can_judge_old(layout, view, old) {
+                if self.judge_old(judging, old).is_some() {
                     row
                 } else {
                     Gate::Closed
                 }
             }
-            RowChange::Update { old, .. } => {
-                self.old_gate_of_update(layout, view, subscriber, old.as_ref())
+            // Without an old image the old values of the identity are the new ones; a primary key is
+            // sent in any case.
+            RowChange::Update { old: None, .. } => Gate::Open,
+            RowChange::Update { old: Some(old), .. } => {
+                if judging.layout.table.replica_identity == ReplicaIdentity::Default {
+                    return Gate::Open;
+                }
+                self.judge_old(judging, old).unwrap_or(Gate::Closed)
             }
         }
     }
 
-    fn old_gate_of_update(
-        &mut self,
-        layout: &Layout,
-        view: &RoleView,
-        subscriber: &Subscriber,
-        old: Option<&OldImage>,
-    ) -> Gate {
-        // Without an old image the old values of the identity are the new ones; a primary key is
-        // sent in any case.
-        let Some(old) = old else { return Gate::Open };
-        if layout.table.replica_identity == ReplicaIdentity::Default {
-            return Gate::Open;
+    /// Judges an old image; `None` when it does not hold everything the rule reads.
+    ///
+    /// A change published under a partitioned table comes as a full image when the root's replica
+    /// identity is full, although its leaf may have sent a key alone: then NULL stands for what is not
+    /// known, and nothing can be judged that reads more than the key.
+    fn judge_old(&mut self, judging: &Judging<'_>, old: &OldImage) -> Option<Gate> {
+        let Judging { layout, .. } = judging;
+        if layout.table.kind != TableKind::Partitioned || matches!(old, OldImage::Key(_)) {
+            return self.judge(judging, Side::Old, old.row());
         }
-        if can_judge_old(layout, view, old) {
-            self.judge(layout, view, subscriber, Side::Old, old.row())
-        } else {
-            Gate::Closed
-        }
-    }
-
-    fn judge(
-        &mut self,
-        layout: &Layout,
-        view: &RoleView,
-        subscriber: &Subscriber,
-        side: Side,
-        row: &Row,
-    ) -> Gate {
-        match view.rule.decide(&layout.table, row, &subscriber.channel.audience) {
-            Verdict::Allow => Gate::Open,
-            Verdict::Deny => Gate::Closed,
-            Verdict::Undecided => self.ask_about_row(layout, view, subscriber, side, row),
-        }
-    }
-
-    fn ask_about_row(
-        &mut self,
-        layout: &Layout,
-        view: &RoleView,
-        subscriber: &Subscriber,
-        side: Side,
-        row: &Row,
-    ) -> Gate {
-        let RowRule::Expression(expression) = &view.rule else { return Gate::Closed };
-        let Some(audience) = self.subscriptions.audiences.find(subscriber.audience) else {
-            return Gate::Closed;
+        let is_key = |position: usize| {
+            layout.table.columns.get(position).is_some_and(|column| column.is_primary_key)
         };
-        let image = ImageId { event: self.position, side };
-        let literal = || composite_literal(&view.guard.table, &layout.table, row);
-        let who = Some((subscriber.audience, audience));
-        Gate::Ask(self.questions.slot(who, &view.guard, &expression.sql, image, literal))
+        let key = old.row().keeping(is_key);
+        self.judge(judging, Side::Old, &key)
     }
 
-    fn filter_gate(&mut self, layout: &Layout, view: &RoleView, subscriber: &Subscriber) -> Gate {
-        let (side, row) = match &self.event.change {
+    /// Judges a row once per audience; `None` when it does not hold everything the rule reads.
+    fn judge(&mut self, judging: &Judging<'_>, side: Side, row: &Row) -> Option<Gate> {
+        let Judging { layout, position, view, subscriber } = judging;
+        let table = &layout.table;
+        match &view.rule {
+            RowRule::Everything => return Some(Gate::Open),
+            RowRule::Nothing => return Some(Gate::Closed),
+            RowRule::Expression(_) => {}
+        }
+        let key = (*position, side, subscriber.audience);
+        if let Some(known) = self.verdicts.get(&key) {
+            return *known;
+        }
+        let gate = if view.rule.can_judge(&view.guard.table, table, row) {
+            match view.rule.decide(table, row, &subscriber.channel.audience) {
+                Verdict::Allow => Some(Gate::Open),
+                Verdict::Deny => Some(Gate::Closed),
+                Verdict::Undecided => self.ask_about_row(judging, side, row),
+            }
+        } else {
+            None
+        };
+        self.verdicts.insert(key, gate);
+        gate
+    }
+
+    /// PostgreSQL's verdict; `None` when the row lacks a value that the row type does not let be NULL.
+    fn ask_about_row(&mut self, judging: &Judging<'_>, side: Side, row: &Row) -> Option<Gate> {
+        let Judging { layout, view, subscriber, .. } = judging;
+        let RowRule::Expression(expression) = &view.rule else { return Some(Gate::Closed) };
+        if side == Side::Old && lacks_domain(&view.guard.table, &layout.table, row) {
+            return None;
+        }
+        let asker = Asker::new(&subscriber.channel.audience, view.rule.claims_read());
+        let image = ImageId { event: self.position, side };
+        let pictured = Pictured { guard: &view.guard, table: &layout.table, row };
+        Some(Gate::Ask(self.questions.about_row(asker, expression, image, &pictured)))
+    }
+
+    fn filter_gate(&mut self, judging: &Judging<'_>) -> Gate {
+        let event = self.event;
+        let Judging { layout, view, subscriber, .. } = judging;
+        let (side, row) = match &event.change {
             RowChange::Insert { new } | RowChange::Update { new, .. } => (Side::New, new),
             RowChange::Delete { old } => (Side::Old, old.row()),
             RowChange::Truncate => return Gate::Closed,
@@ -318,23 +347,30 @@ impl Planning<'_> {
         }
         let expression = subscriber.filter_sql(&view.guard.table);
         let image = ImageId { event: self.position, side };
-        let literal = || composite_literal(&view.guard.table, &layout.table, row);
-        Gate::Ask(self.questions.slot(None, &view.guard, expression, image, literal))
+        let pictured = Pictured { guard: &view.guard, table: &layout.table, row };
+        Gate::Ask(self.questions.about_filter(expression, image, &pictured))
     }
 }
 
-/// Whether the old image holds everything the view's rule reads.
-///
-/// A change published under a partitioned table comes as a full image when the root's replica
-/// identity is full, although its leaf may have sent a key alone: then NULL stands for what is not
-/// known, and nothing can be judged that reads more than the key.
-fn can_judge_old(layout: &Layout, view: &RoleView, old: &OldImage) -> bool {
-    if layout.table.kind != TableKind::Partitioned || matches!(old, OldImage::Key(_)) {
-        return view.rule.can_judge(&view.guard.table, &layout.table, old.row());
+/// Who is looked for: of a delete whose old image is not whole, everyone, since those who may not be
+/// judged get the key.
+fn scope(layout: &Layout, event: &RowEvent) -> Scope {
+    match &event.change {
+        RowChange::Delete { old: OldImage::Key(_) } => Scope::Everyone,
+        RowChange::Delete { .. } if layout.table.kind == TableKind::Partitioned => Scope::Everyone,
+        RowChange::Delete { .. }
+        | RowChange::Insert { .. }
+        | RowChange::Update { .. }
+        | RowChange::Truncate => Scope::Visible,
     }
-    let is_key = |position: usize| {
-        layout.table.columns.get(position).is_some_and(|column| column.is_primary_key)
-    };
-    let key = old.row().keeping(is_key);
-    view.rule.can_judge(&view.guard.table, &layout.table, &key)
+}
+
+/// Whether the row lacks a column of a domain, which may refuse the NULL that would stand for it.
+fn lacks_domain(guard: &Table, table: &Table, row: &Row) -> bool {
+    guard.columns.iter().any(|column| {
+        matches!(column.data_type.kind, TypeKind::Domain { .. })
+            && table
+                .position(&column.name)
+                .is_none_or(|position| row.cell(position) == Cell::Unchanged)
+    })
 }

@@ -1,12 +1,15 @@
 //! The questions of a batch, each asked once.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, fmt::Write as _, sync::Arc, time::Instant};
 
-use walcast_change::TableId;
-use walcast_filters::claims::{Audience, AudienceId};
+use walcast_change::{Cell, Row, Table, TableId};
+use walcast_filters::{
+    claims::{Audience, Role},
+    policy::{ClaimsRead, Projection, Reads, RowExpression},
+};
 
 use crate::{
-    authz::{Authorizer, Question},
+    authz::{Authorizer, Question, composite_literal},
     catalogue::KnownTable,
     telemetry::Metrics,
 };
@@ -43,14 +46,61 @@ const IMAGES_MAX: usize = 64;
 /// Bytes of row images in one question, but for the last image; many questions are sent at a time.
 const IMAGE_BYTES_MAX: usize = 256 * 1024;
 
-/// Collects questions; the same one is asked once.
+/// Everyone who gets the same answer from a policy: a role, and what the policy reads of the claims.
+#[derive(Clone, Debug)]
+pub(super) struct Asker<'a> {
+    audience: &'a Audience,
+    projection: Projection,
+}
+
+impl<'a> Asker<'a> {
+    /// An audience before an expression that reads so much of its claims.
+    pub(super) fn new(audience: &'a Audience, reads: &ClaimsRead) -> Self {
+        Self { audience, projection: reads.project(&audience.claims) }
+    }
+}
+
+/// A row to be shown to PostgreSQL as a row of `guard`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pictured<'a> {
+    /// The table whose row type it takes.
+    pub(super) guard: &'a Arc<KnownTable>,
+    /// The table aligned with the row.
+    pub(super) table: &'a Table,
+    /// The row.
+    pub(super) row: &'a Row,
+}
+
+/// Collects questions; the same one is asked once: the same expression for the same asker over rows
+/// that are equal in the columns it reads.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     questions: Vec<Question>,
-    /// The literals of the images, shared by all audiences.
-    literals: HashMap<(TableId, ImageId), Arc<str>>,
-    by_content: HashMap<(Option<AudienceId>, TableId, Arc<str>), usize>,
-    slots: HashMap<(usize, ImageId), Slot>,
+    subjects: HashMap<Subject, SubjectId>,
+    /// The question of a subject that was made last; it may have room for another image.
+    newest: Vec<usize>,
+    /// The images of the batch, shared by all who ask about them.
+    images: HashMap<(TableId, Arc<str>, ImageId), Image>,
+    slots: HashMap<(SubjectId, Arc<str>), Slot>,
+}
+
+/// A position in [`Questions::newest`].
+type SubjectId = usize;
+
+/// What is asked, whatever the row.
+#[derive(Debug, Eq, Hash, PartialEq)]
+struct Subject {
+    asker: Option<(Role, Projection)>,
+    guard: TableId,
+    expression: Arc<str>,
+}
+
+/// An image for one expression.
+#[derive(Clone, Debug)]
+struct Image {
+    /// Equal for rows that are equal in what the expression reads.
+    read: Arc<str>,
+    literal: Arc<str>,
 }
 
 /// The answers of a batch.
@@ -58,47 +108,80 @@ pub(super) struct Questions {
 pub(super) struct Answers(Vec<Vec<bool>>);
 
 impl Questions {
-    /// The slot for a question; `literal` makes the row's composite literal when it is new.
-    pub(super) fn slot(
+    /// The slot for the verdict about a row.
+    pub(super) fn about_row(
         &mut self,
-        audience: Option<(AudienceId, &Arc<Audience>)>,
-        guard: &Arc<KnownTable>,
+        asker: Asker<'_>,
+        expression: &RowExpression,
+        image: ImageId,
+        pictured: &Pictured<'_>,
+    ) -> Slot {
+        let subject = Subject {
+            asker: Some((asker.audience.role.clone(), asker.projection)),
+            guard: pictured.guard.table.id,
+            expression: Arc::clone(&expression.sql),
+        };
+        let reads = Some(&expression.reads).filter(|reads| !reads.whole_row);
+        self.slot(subject, Some(asker.audience), reads, image, pictured)
+    }
+
+    /// The slot for a filter that only PostgreSQL can compare.
+    pub(super) fn about_filter(
+        &mut self,
         expression: &Arc<str>,
         image: ImageId,
-        literal: impl FnOnce() -> String,
+        pictured: &Pictured<'_>,
     ) -> Slot {
-        let key = (audience.map(|(id, _)| id), guard.table.id, Arc::clone(expression));
-        let known = self.by_content.get(&key).copied();
-        if let Some(slot) = known.and_then(|question| self.slots.get(&(question, image))) {
+        let guard = pictured.guard.table.id;
+        let subject = Subject { asker: None, guard, expression: Arc::clone(expression) };
+        self.slot(subject, None, None, image, pictured)
+    }
+
+    fn slot(
+        &mut self,
+        subject: Subject,
+        audience: Option<&Audience>,
+        reads: Option<&Reads>,
+        image: ImageId,
+        pictured: &Pictured<'_>,
+    ) -> Slot {
+        let key = (subject.guard, Arc::clone(&subject.expression), image);
+        let image = self.images.entry(key).or_insert_with(|| Image::new(pictured, reads)).clone();
+        let expression = Arc::clone(&subject.expression);
+        let n_subjects = self.newest.len();
+        let id = *self.subjects.entry(subject).or_insert(n_subjects);
+        if let Some(slot) = self.slots.get(&(id, Arc::clone(&image.read))) {
             return *slot;
         }
-        let literal = Arc::clone(
-            self.literals.entry((guard.table.id, image)).or_insert_with(|| literal().into()),
-        );
-        let has_room = |question: &usize| {
-            self.questions.get(*question).is_some_and(|question| {
-                let n_bytes: usize = question.images.iter().map(|image| image.len()).sum();
-                question.images.len() < IMAGES_MAX && n_bytes < IMAGE_BYTES_MAX
-            })
-        };
-        let question = known.filter(has_room).unwrap_or_else(|| {
+        let known = self.newest.get(id).copied();
+        let question = known.filter(|question| self.has_room(*question)).unwrap_or_else(|| {
             self.questions.push(Question {
-                audience: audience.map(|(_, audience)| Arc::clone(audience)),
-                guard: Arc::clone(guard),
-                expression: Arc::clone(expression),
+                audience: audience.cloned().map(Arc::new),
+                guard: Arc::clone(pictured.guard),
+                expression,
                 images: Vec::new(),
             });
-            self.by_content.insert(key, self.questions.len() - 1);
             self.questions.len() - 1
         });
+        match self.newest.get_mut(id) {
+            Some(newest) => *newest = question,
+            None => self.newest.push(question),
+        }
         let images = self.questions.get_mut(question).map(|question| &mut question.images);
         let position = images.map_or(0, |images| {
-            images.push(literal);
+            images.push(image.literal);
             images.len() - 1
         });
         let slot = Slot { question, image: position };
-        self.slots.insert((question, image), slot);
+        self.slots.insert((id, image.read), slot);
         slot
+    }
+
+    fn has_room(&self, question: usize) -> bool {
+        self.questions.get(question).is_some_and(|question| {
+            let n_bytes: usize = question.images.iter().map(|image| image.len()).sum();
+            question.images.len() < IMAGES_MAX && n_bytes < IMAGE_BYTES_MAX
+        })
     }
 
     /// Whether there is nothing to ask.
@@ -119,6 +202,26 @@ impl Questions {
         metrics.verdicts_postgres_allow.increment(n_allowed);
         metrics.verdicts_postgres_deny.increment(n_answers - n_allowed);
         Answers(answers)
+    }
+}
+
+impl Image {
+    fn new(pictured: &Pictured<'_>, reads: Option<&Reads>) -> Self {
+        let Pictured { guard, table, row } = pictured;
+        let literal: Arc<str> = composite_literal(&guard.table, table, row).into();
+        let Some(reads) = reads else { return Self { read: Arc::clone(&literal), literal } };
+        let mut read = String::new();
+        for column in guard.table.columns.iter().filter(|of| reads.columns.contains(&of.number)) {
+            let cell = table.position(&column.name).map_or(Cell::Null, |at| row.cell(at));
+            match cell {
+                Cell::Text(text) => {
+                    // The length keeps neighbours apart.
+                    let _ = write!(read, "{}:{text}", text.len());
+                }
+                Cell::Null | Cell::Unchanged => read.push('~'),
+            }
+        }
+        Self { read: read.into(), literal }
     }
 }
 

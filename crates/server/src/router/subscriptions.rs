@@ -1,15 +1,16 @@
 //! Who wants what: channels, their bindings, and the index over them.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, OnceLock},
 };
 
-use walcast_change::{Table, TableId};
+use walcast_change::{ColumnSet, Table, TableId};
 use walcast_channels::ChannelId;
 use walcast_filters::{
-    EventSelection, Filter, MatchIndex, RawCondition, SubscriptionId,
+    EventSelection, Filter, Interest, MatchIndex, RawCondition, SubscriptionId, Visible,
     claims::{Audience, AudienceId, Audiences, Role},
+    policy::{Necessary, RowRule},
 };
 use walcast_protocol::{Topic, Version};
 
@@ -76,10 +77,19 @@ pub(super) struct Subscriber {
     /// The filter.
     pub(super) filter: Arc<Filter>,
     table: TableId,
+    events: EventSelection,
     filter_sql: OnceLock<Arc<str>>,
 }
 
 impl Subscriber {
+    fn rule_key(&self) -> (TableId, Role) {
+        (self.guard, self.channel.audience.role.clone())
+    }
+
+    fn interest(&self, visible: Visible) -> Interest {
+        Interest { events: self.events, filter: Arc::clone(&self.filter), visible }
+    }
+
     /// The filter as SQL, for PostgreSQL to answer; the same for the life of the subscription.
     pub(super) fn filter_sql(&self, guard: &Table) -> &Arc<str> {
         self.filter_sql.get_or_init(|| self.filter.to_sql(guard).into())
@@ -93,10 +103,12 @@ pub(super) struct Subscriptions {
     pub(super) index: MatchIndex,
     /// Everyone who must get the same verdict.
     pub(super) audiences: Audiences,
-    subscribers: Vec<Option<Subscriber>>,
+    subscribers: Vec<Option<Arc<Subscriber>>>,
     free: Vec<SubscriptionId>,
     channels: HashMap<(ConnectionId, ChannelId), Entry>,
     published: BTreeSet<Published>,
+    /// The rules by which subscribers are indexed: those of the catalogue followed last.
+    rules: HashMap<(TableId, Role), RowRule>,
 }
 
 /// What decides which bindings cover a table: its oid, name and the tables above it.
@@ -127,7 +139,7 @@ impl Subscriptions {
     }
 
     /// The subscriber behind an id the index gave.
-    pub(super) fn find(&self, id: SubscriptionId) -> Option<&Subscriber> {
+    pub(super) fn find(&self, id: SubscriptionId) -> Option<&Arc<Subscriber>> {
         self.subscribers.get(usize::try_from(id.0).ok()?)?.as_ref()
     }
 
@@ -148,7 +160,7 @@ impl Subscriptions {
         };
         for binding in bindings {
             for (coverage, filter) in &binding.coverage {
-                self.insert(&mut entry, &binding, coverage, filter);
+                self.insert(catalogue, &mut entry, &binding, coverage, filter);
             }
             entry.bindings.push(binding);
         }
@@ -165,9 +177,59 @@ impl Subscriptions {
         self.audiences.leave(entry.audience);
     }
 
-    /// Follows a catalogue whose publication may have changed: bindings cover tables that joined
-    /// it, and forget tables that no longer exist.
+    /// Follows a catalogue before rows are judged by it: bindings cover tables that joined the
+    /// publication and forget tables that no longer exist; subscribers whose row rule changed are
+    /// indexed anew.
     pub(super) fn follow(&mut self, catalogue: &Catalogue) {
+        self.follow_rules(catalogue);
+        self.follow_publication(catalogue);
+    }
+
+    fn follow_rules(&mut self, catalogue: &Catalogue) {
+        let mut changed = HashSet::new();
+        self.rules.retain(|key, rule| {
+            let Some(guard) = catalogue.tables.get(&key.0) else { return false };
+            let newer = catalogue.rule(&key.1, guard);
+            if *rule != newer {
+                changed.insert(key.clone());
+                *rule = newer;
+            }
+            true
+        });
+        if changed.is_empty() {
+            return;
+        }
+        let subscribers = (0..).zip(&self.subscribers);
+        let concerned: Vec<(SubscriptionId, Arc<Subscriber>)> = subscribers
+            .filter_map(|(id, subscriber)| Some((SubscriptionId(id), subscriber.clone()?)))
+            .filter(|(_, subscriber)| changed.contains(&subscriber.rule_key()))
+            .collect();
+        for (id, subscriber) in concerned {
+            let visible = self.visible(catalogue, &subscriber);
+            self.index.insert(id, subscriber.table, subscriber.interest(visible));
+        }
+    }
+
+    /// What the rule in force lets a subscriber see at most.
+    fn visible(&mut self, catalogue: &Catalogue, subscriber: &Subscriber) -> Visible {
+        let Some(guard) = catalogue.tables.get(&subscriber.guard) else { return Visible::Perhaps };
+        let audience = &subscriber.channel.audience;
+        let rule = self
+            .rules
+            .entry(subscriber.rule_key())
+            .or_insert_with(|| catalogue.rule(&audience.role, guard));
+        match rule.necessary(audience) {
+            Necessary::Unknown => Visible::Perhaps,
+            Necessary::Never => Visible::Never,
+            Necessary::Equal(condition) => {
+                let columns = ColumnSet::all(guard.table.columns.len());
+                Filter::check(&[condition], &guard.table, &columns)
+                    .map_or(Visible::Perhaps, |filter| Visible::Where(Arc::new(filter)))
+            }
+        }
+    }
+
+    fn follow_publication(&mut self, catalogue: &Catalogue) {
         let published: BTreeSet<Published> = catalogue
             .tables
             .values()
@@ -211,7 +273,7 @@ impl Subscriptions {
                 }
                 let role = &entry.channel.audience.role;
                 let Some(filter) = checked(catalogue, role, binding, &coverage) else { continue };
-                self.insert(entry, binding, &coverage, &filter);
+                self.insert(catalogue, entry, binding, &coverage, &filter);
                 binding.coverage.push((coverage, filter));
             }
         }
@@ -220,6 +282,7 @@ impl Subscriptions {
 
     fn insert(
         &mut self,
+        catalogue: &Catalogue,
         entry: &mut Entry,
         binding: &PreparedBinding,
         coverage: &Coverage,
@@ -232,9 +295,12 @@ impl Subscriptions {
             guard: coverage.guard.table.id,
             select: binding.select.clone(),
             table: coverage.target,
+            events: binding.events,
             filter: Arc::clone(filter),
             filter_sql: OnceLock::new(),
         };
+        let visible = self.visible(catalogue, &subscriber);
+        let interest = subscriber.interest(visible);
         let id = self.free.pop().unwrap_or_else(|| {
             self.subscribers.push(None);
             SubscriptionId(self.subscribers.len() as u64 - 1)
@@ -242,9 +308,9 @@ impl Subscriptions {
         if let Some(slot) =
             usize::try_from(id.0).ok().and_then(|position| self.subscribers.get_mut(position))
         {
-            *slot = Some(subscriber);
+            *slot = Some(Arc::new(subscriber));
         }
-        self.index.insert(id, coverage.target, binding.events, Arc::clone(filter));
+        self.index.insert(id, coverage.target, interest);
         entry.subscriptions.push(id);
     }
 
