@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use walcast_change::{
-    Cell, EventKind, OldImage, ReplicaIdentity, Row, RowChange, RowEvent, Table, TableKind, TypeKind,
+    Cell, EventKind, OldImage, ReplicaIdentity, Row, RowChange, RowEvent, Table, TableKind,
+    TypeKind,
 };
 use walcast_filters::{
     Matches, Scope, SubscriptionId,
