@@ -6,6 +6,7 @@ mod harness;
 mod idle;
 mod join;
 mod path;
+mod regressions;
 mod subscribing;
 mod tokens;
 mod world;

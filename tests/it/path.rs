@@ -164,20 +164,6 @@ async fn wildcards_cover_what_is_published() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_name_is_no_pattern() -> Result<()> {
-    let world = World::new(
-        "no_pattern",
-        "create table user_x (id int primary key); create table userax (id int primary key);
-         alter publication supabase_realtime add table user_x, userax;",
-    )
-    .await?;
-    let mut client = world.listener(&Token::anon(), "user_x").await?;
-    world.database.run("insert into userax values (1); insert into user_x values (2)").await?;
-    assert_eq!(summary(&world.settled(&mut client).await?), ["INSERT 2"]);
-    world.end().await
-}
-
-#[tokio::test]
 async fn bindings_of_one_channel_share_a_message() -> Result<()> {
     let world = World::new("share_a_message", NOTES).await?;
     let mut client = world.walcast.client(&Token::anon()).await?;
