@@ -221,3 +221,27 @@ async fn row_security_that_is_switched_on_hides_later_rows() -> Result<()> {
     }
     anyhow::bail!("rows are still shown after row security was switched on")
 }
+
+#[tokio::test]
+async fn a_key_that_leaves_out_a_required_domain_still_tells_of_the_delete() -> Result<()> {
+    let world = World::new(
+        "required_domain",
+        "create domain required as text not null;
+         create table members (name text);
+         insert into members values ('anon');
+         create table notes (id int primary key, body required);
+         alter table notes enable row level security;
+         create policy p on notes for select
+             using (id < 10 and exists (select from members where name = current_user));
+         grant select on members to anon;
+         alter publication supabase_realtime add table notes;",
+    )
+    .await?;
+    let mut client = world.listener(&Token::anon(), "notes").await?;
+    let rows = "insert into notes values (1, 'seen'), (11, 'hidden'); delete from notes";
+    world.database.run(rows).await?;
+    // The key alone is no row of the table's type: nobody can be asked, and the key is sent.
+    let changes = world.settled(&mut client).await?;
+    assert_eq!(summary(&changes), ["INSERT 1", "DELETE 1", "DELETE 11"]);
+    world.end().await
+}
