@@ -15,51 +15,53 @@
 //!
 //! `unnest` of an array of the table's row type gives an alias whose whole-row value has that very
 //! type, so that expressions that pass the row to a function work, too.
-//! All questions of a batch are sent at once, pipelined over a few connections. Each is a
-//! transaction of its own: an error or a time-out denies that audience and harms nobody else.
+//! Each question is a transaction of its own: an error or a time-out denies that audience and harms
+//! nobody else. Questions with one expression fly together, pipelined over a connection; an
+//! expression that was slow flies on a connection apart, so that it holds up only its own like.
 
+mod evaluate;
 mod image;
+mod lanes;
+mod pace;
 
 use std::{
-    collections::HashSet,
-    ops::Range,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use futures_util::future::{join_all, join4};
-use tokio_postgres::{
-    Client, Error, Row as SqlRow,
-    error::SqlState,
-    types::{ToSql, Type},
-};
+use tokio_postgres::{Error, error::SqlState, types::Type};
 use walcast_filters::claims::Audience;
 use walcast_replicator::ConnectOptions;
 
 pub use self::image::composite_literal;
-use crate::{
-    catalogue::KnownTable,
-    database::{self, quote_identifier},
-    http::{Condition, Health},
-    telemetry::Metrics,
+use self::{
+    evaluate::{Failure, evaluate, halves, settings},
+    lanes::{Lane, Lanes, RECONNECT_PAUSE},
+    pace::{Expression, Pace, Paces},
 };
+use crate::{catalogue::KnownTable, http::Health, telemetry::Metrics};
 
 /// Questions in flight on one connection at a time.
-const IN_FLIGHT_MAX: usize = 64;
+const QUICK_IN_FLIGHT: usize = 64;
 
-/// Filters in flight on one connection at a time: each may take its whole time limit.
-const FILTERS_IN_FLIGHT_MAX: usize = 8;
+/// As long as nobody knows how long they take: each may take its whole time limit.
+const UNKNOWN_IN_FLIGHT: usize = 2;
+
+/// Slow questions in flight.
+const SLOW_IN_FLIGHT: usize = 8;
 
 /// How often a question is asked again on a new connection after its connection broke. A statement
-/// that takes the server down each time must not hold the stream for ever.
+/// that takes the server down each time must not hold its rows for ever.
 const ATTEMPTS_MAX: usize = 5;
 
 /// How many time limits may pass while the rows of one failed question are told apart.
 const PARTS_TIMEOUTS: u32 = 4;
 
-/// How many time limits may pass for the filters of one batch. Clients choose filters: one that takes
-/// long must not hold up the stream.
-const FILTER_TIMEOUTS: u32 = 4;
+/// How many time limits slow questions may spend before one that waits for them is denied: whoever
+/// has a slow policy does not wait for ever either.
+const SLOW_TIMEOUTS: u32 = 4;
 
 const VISIBLE: &str = include_str!("authz/visible.sql");
 
@@ -69,17 +71,8 @@ const VISIBLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between looks at whether a commit is visible; it nearly always is at the first.
 const VISIBLE_PAUSE: Duration = Duration::from_millis(1);
 
-/// Between attempts to connect again.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
-
 /// Errors that are logged once each; past this many different ones only the counter tells.
 const LOGGED_MAX: usize = 1_000;
-
-/// The helpers' names in a question. No column has them, so that an expression over a column that
-/// was renamed meanwhile raises and is not taken to mean a helper.
-const ROWS: &str = "\"walcast: rows\"";
-const IMAGE: &str = "\"walcast: image\"";
-const POSITION: &str = "\"walcast: position\"";
 
 /// An expression to evaluate over row images.
 #[derive(Clone, Debug)]
@@ -97,24 +90,29 @@ pub struct Question {
 /// Asks PostgreSQL over a few connections of its own.
 #[derive(Debug)]
 pub struct Authorizer {
-    connect: ConnectOptions,
     statement_timeout: Duration,
     statement_timeout_ms: String,
-    lanes: Vec<tokio::sync::Mutex<Option<Client>>>,
+    quick: Lanes,
+    /// For slow expressions; none when there is but one connection.
+    slow: Option<Lanes>,
+    /// For what must not wait behind any question.
+    own: Lanes,
+    paces: Paces,
+    /// How long slow questions have been executing altogether.
+    slow_spent: Mutex<Duration>,
     logged: Mutex<HashSet<(String, String)>>,
-    health: Arc<Health>,
     metrics: Arc<Metrics>,
 }
 
-enum Failure {
-    /// The connection broke; the answer is unknown.
-    Connection,
-    /// PostgreSQL refused or raised.
-    Statement(SqlState),
-}
+/// Questions by their numbers.
+type Numbered<'a> = Vec<(usize, &'a Question)>;
+
+/// An answer per image, by the question's number.
+type Answered = Vec<(usize, Vec<bool>)>;
 
 impl Authorizer {
-    /// An authorizer with `n_connections` connections, opened when first needed.
+    /// An authorizer with `n_connections` connections for questions and one more, opened when first
+    /// needed.
     #[must_use]
     pub fn new(
         connect: ConnectOptions,
@@ -123,14 +121,18 @@ impl Authorizer {
         health: Arc<Health>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let lanes = (0..n_connections.max(1)).map(|_| tokio::sync::Mutex::new(None)).collect();
+        let lanes = |n_lanes| Lanes::new(connect.clone(), Arc::clone(&health), n_lanes);
+        let quick = lanes(n_connections.saturating_sub(1));
+        let slow = (n_connections > 1).then(|| lanes(1));
         Self {
-            connect,
             statement_timeout,
             statement_timeout_ms: statement_timeout.as_millis().max(1).to_string(),
-            lanes,
+            quick,
+            slow,
+            own: Lanes::new(connect, health, 1),
+            paces: Paces::default(),
+            slow_spent: Mutex::default(),
             logged: Mutex::default(),
-            health,
             metrics,
         }
     }
@@ -139,80 +141,117 @@ impl Authorizer {
     ///
     /// Waits while PostgreSQL cannot be reached; an error or a time-out of the statement is false.
     pub async fn ask(&self, questions: &[Question]) -> Vec<Vec<bool>> {
+        let mut by_expression: HashMap<Expression, Numbered<'_>> = HashMap::new();
+        for (number, question) in questions.iter().enumerate() {
+            let expression = (question.guard.table.id, Arc::clone(&question.expression));
+            by_expression.entry(expression).or_default().push((number, question));
+        }
+        let slow_spent = self.slow_spent();
+        let asked = by_expression
+            .into_iter()
+            .map(|(expression, asked)| self.ask_alike(expression, asked, slow_spent));
         let mut answers: Vec<Vec<bool>> =
             questions.iter().map(|question| vec![false; question.images.len()]).collect();
-        let n_lanes = self.lanes.len();
-        let shares = (0..n_lanes).map(|lane| {
-            let share: Vec<(usize, &Question)> =
-                questions.iter().enumerate().skip(lane).step_by(n_lanes).collect();
-            self.ask_on_lane(lane, share)
-        });
-        for (index, answer) in join_all(shares).await.into_iter().flatten() {
-            if let Some(slot) = answers.get_mut(index) {
+        for (number, answer) in join_all(asked).await.into_iter().flatten() {
+            if let Some(slot) = answers.get_mut(number) {
                 *slot = answer;
             }
         }
         answers
     }
 
-    async fn ask_on_lane(
+    /// Asks the questions with one expression.
+    async fn ask_alike(
         &self,
-        lane: usize,
-        share: Vec<(usize, &Question)>,
-    ) -> Vec<(usize, Vec<bool>)> {
-        let mut answers = Vec::with_capacity(share.len());
-        let Some(lane) = self.lanes.get(lane) else { return answers };
-        if share.is_empty() {
-            return answers;
-        }
-        let mut client = lane.lock().await;
-        let (filters, policies): (Vec<_>, Vec<_>) =
-            share.into_iter().partition(|(_, question)| question.audience.is_none());
-        for flight in policies.chunks(IN_FLIGHT_MAX) {
-            answers.extend(self.fly(&mut client, flight).await);
-        }
-        let until = Instant::now() + self.statement_timeout * FILTER_TIMEOUTS;
-        for flight in filters.chunks(FILTERS_IN_FLIGHT_MAX) {
-            if Instant::now() < until {
-                answers.extend(self.fly(&mut client, flight).await);
-            } else {
-                // What is not answered is no.
-                flight.iter().for_each(|(_, filter)| self.note(filter, &SqlState::QUERY_CANCELED));
+        expression: Expression,
+        mut asked: Numbered<'_>,
+        slow_spent: Duration,
+    ) -> Answered {
+        let mut answers = Vec::with_capacity(asked.len());
+        while !asked.is_empty() {
+            let pace = self.paces.of(&expression);
+            if pace == Pace::Quick {
+                let flights = asked.chunks(QUICK_IN_FLIGHT);
+                let flown = flights.map(|flight| self.fly(&self.quick, &expression, flight));
+                answers.extend(join_all(flown).await.into_iter().flatten());
+                return answers;
+            }
+            let n_flying = if pace == Pace::Slow { SLOW_IN_FLIGHT } else { UNKNOWN_IN_FLIGHT };
+            let later = asked.split_off(n_flying.min(asked.len()));
+            let flight = std::mem::replace(&mut asked, later);
+            match self.slow.as_ref().filter(|_| pace == Pace::Slow) {
+                Some(slow) => {
+                    answers.extend(self.fly_slowly(slow, &expression, &flight, slow_spent).await);
+                }
+                None => answers.extend(self.fly(&self.quick, &expression, &flight).await),
             }
         }
         answers
     }
 
-    /// Asks the questions of one flight, and again those whose connection broke.
+    /// Asks slow questions when it is their turn, if that comes soon enough.
+    async fn fly_slowly(
+        &self,
+        lanes: &Lanes,
+        expression: &Expression,
+        flight: &[(usize, &Question)],
+        slow_spent: Duration,
+    ) -> Answered {
+        let lane = lanes.take().await;
+        if self.slow_spent().saturating_sub(slow_spent) > self.statement_timeout * SLOW_TIMEOUTS {
+            // What is not answered is no.
+            flight.iter().for_each(|(_, question)| self.note(question, &SqlState::QUERY_CANCELED));
+            return Vec::new();
+        }
+        let started = Instant::now();
+        let answers = self.fly_on(lane, expression, flight).await;
+        if let Ok(mut spent) = self.slow_spent.lock() {
+            *spent += started.elapsed();
+        }
+        answers
+    }
+
     async fn fly(
         &self,
-        client: &mut Option<Client>,
+        lanes: &Lanes,
+        expression: &Expression,
         flight: &[(usize, &Question)],
-    ) -> Vec<(usize, Vec<bool>)> {
+    ) -> Answered {
+        let lane = lanes.take().await;
+        self.fly_on(lane, expression, flight).await
+    }
+
+    /// Asks the questions of one flight, and again those whose connection broke.
+    async fn fly_on(
+        &self,
+        mut lane: Lane<'_>,
+        expression: &Expression,
+        flight: &[(usize, &Question)],
+    ) -> Answered {
         let mut answers = Vec::with_capacity(flight.len());
-        let mut open: Vec<(usize, &Question)> = flight.to_vec();
+        let mut open = flight.to_vec();
         for _ in 0..ATTEMPTS_MAX {
-            let connected = self.connected(client).await;
+            let client = lane.connected().await;
+            let started = Instant::now();
             let asked = open.iter().map(|(_, question)| {
-                evaluate(connected, question, &question.images, &self.statement_timeout_ms)
+                evaluate(client, question, &question.images, &self.statement_timeout_ms)
             });
             let outcomes = join_all(asked).await;
+            self.paces.note(expression, open.len(), started.elapsed());
             let mut unanswered = Vec::new();
-            for ((index, question), outcome) in open.into_iter().zip(outcomes) {
+            for ((number, question), outcome) in open.into_iter().zip(outcomes) {
                 match outcome {
-                    Ok(answer) => answers.push((index, answer)),
-                    Err(Failure::Connection) => unanswered.push((index, question)),
+                    Ok(answer) => answers.push((number, answer)),
+                    Err(Failure::Connection) => unanswered.push((number, question)),
                     Err(Failure::Statement(code)) => {
                         self.note(question, &code);
-                        let is_slow_filter =
-                            question.audience.is_none() && code == SqlState::QUERY_CANCELED;
-                        if is_slow_filter {
-                            answers.push((index, vec![false; question.images.len()]));
+                        if question.audience.is_none() && code == SqlState::QUERY_CANCELED {
+                            // Clients choose filters: one that takes long is not worth more time.
                             continue;
                         }
-                        match self.ask_in_parts(connected, question).await {
-                            Ok(answer) => answers.push((index, answer)),
-                            Err(_) => unanswered.push((index, question)),
+                        match self.ask_in_parts(&mut lane, question).await {
+                            Ok(answer) => answers.push((number, answer)),
+                            Err(_) => unanswered.push((number, question)),
                         }
                     }
                 }
@@ -221,12 +260,9 @@ impl Authorizer {
                 return answers;
             }
             open = unanswered;
-            *client = None;
+            lane.close();
         }
-        for (index, question) in open {
-            self.note(question, &SqlState::CONNECTION_FAILURE);
-            answers.push((index, vec![false; question.images.len()]));
-        }
+        open.iter().for_each(|(_, question)| self.note(question, &SqlState::CONNECTION_FAILURE));
         answers
     }
 
@@ -234,7 +270,7 @@ impl Authorizer {
     /// Rows for which there is no time left are denied.
     async fn ask_in_parts(
         &self,
-        client: &Client,
+        lane: &mut Lane<'_>,
         question: &Question,
     ) -> Result<Vec<bool>, Failure> {
         let mut answers = vec![false; question.images.len()];
@@ -245,6 +281,7 @@ impl Authorizer {
             if Instant::now() >= until {
                 break;
             }
+            let client = lane.connected().await;
             match evaluate(client, question, images, &self.statement_timeout_ms).await {
                 Ok(answer) => {
                     for (slot, answer) in answers.iter_mut().skip(part.start).zip(answer) {
@@ -258,35 +295,8 @@ impl Authorizer {
         Ok(answers)
     }
 
-    /// The lane's connection; opens one, for as long as that takes.
-    async fn connected<'a>(&self, client: &'a mut Option<Client>) -> &'a Client {
-        if client.as_ref().is_some_and(Client::is_closed) {
-            *client = None;
-        }
-        let opened = match client.take() {
-            Some(open) => open,
-            None => self.open().await,
-        };
-        client.insert(opened)
-    }
-
-    async fn open(&self) -> Client {
-        loop {
-            match database::connect(&self.connect).await {
-                Ok(opened) => {
-                    self.health.set_database(Condition::Up);
-                    return opened;
-                }
-                Err(error) => {
-                    let reason = "PostgreSQL cannot be asked for verdicts".to_owned();
-                    self.health.set_database(Condition::Down { reason });
-                    tracing::warn!(
-                        "failed to ask PostgreSQL for verdicts, will try again: {error:#}"
-                    );
-                    tokio::time::sleep(RECONNECT_PAUSE).await;
-                }
-            }
-        }
+    fn slow_spent(&self) -> Duration {
+        self.slow_spent.lock().map_or(Duration::ZERO, |spent| *spent)
     }
 
     fn note(&self, question: &Question, code: &SqlState) {
@@ -316,13 +326,11 @@ impl Authorizer {
     /// too early.
     pub async fn wait_until_visible(&self, transactions: &[u32]) {
         let transactions: Vec<i64> = transactions.iter().copied().map(i64::from).collect();
-        let Some(lane) = self.lanes.first() else { return };
-        let mut client = lane.lock().await;
+        let mut lane = self.own.take().await;
         let until = Instant::now() + VISIBLE_TIMEOUT;
         loop {
-            let connected = self.connected(&mut client).await;
-            let asked = connected.query_typed(VISIBLE, &[(&transactions, Type::INT8_ARRAY)]).await;
-            match asked {
+            let client = lane.connected().await;
+            match client.query_typed(VISIBLE, &[(&transactions, Type::INT8_ARRAY)]).await {
                 Ok(rows) => {
                     if rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)) {
                         return;
@@ -335,7 +343,7 @@ impl Authorizer {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "failed to ask PostgreSQL for its snapshot, will try again");
-                    *client = None;
+                    lane.close();
                     tokio::time::sleep(RECONNECT_PAUSE).await;
                 }
             }
@@ -349,122 +357,18 @@ impl Authorizer {
     /// PostgreSQL's error.
     pub async fn verify(&self, expression: &str) -> Result<(), Error> {
         let sql = format!("select {expression}");
-        let Some(lane) = self.lanes.first() else { return Ok(()) };
-        let mut client = lane.lock().await;
-        let connected = self.connected(&mut client).await;
+        let mut lane = self.quick.take().await;
+        let client = lane.connected().await;
         let (begin, settings, verified, end) = join4(
-            connected.batch_execute("begin read only"),
-            settings(connected, None, &self.statement_timeout_ms),
-            connected.query_typed(&sql, &[]),
-            connected.batch_execute("rollback"),
+            client.batch_execute("begin read only"),
+            settings(client, None, &self.statement_timeout_ms),
+            client.query_typed(&sql, &[]),
+            client.batch_execute("rollback"),
         )
         .await;
         begin?;
         settings?;
         end?;
         verified.map(|_| ())
-    }
-}
-
-/// The two halves of a range; nothing for one of a single row, which is judged by then.
-fn halves(range: Range<usize>) -> Vec<Range<usize>> {
-    if range.len() < 2 {
-        return Vec::new();
-    }
-    let middle = range.start + range.len() / 2;
-    // The first half is taken first.
-    vec![middle..range.end, range.start..middle]
-}
-
-/// Sends one question as one transaction. The four statements leave together on the first poll, in
-/// order: `join4` polls in argument order, and tokio-postgres sends on first poll.
-async fn evaluate(
-    client: &Client,
-    question: &Question,
-    images: &[Arc<str>],
-    statement_timeout_ms: &str,
-) -> Result<Vec<bool>, Failure> {
-    let table = &question.guard.table;
-    let (schema, name) = (quote_identifier(&table.schema), quote_identifier(&table.name));
-    let sql = format!(
-        "select (select ({}) \
-                 from pg_catalog.unnest(array[{IMAGE}::{schema}.{name}]) as {name}) \
-         from pg_catalog.unnest($1) with ordinality as {ROWS}({IMAGE}, {POSITION}) \
-         order by {POSITION}",
-        question.expression
-    );
-    let images: Vec<&str> = images.iter().map(AsRef::as_ref).collect();
-    let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&images, Type::TEXT_ARRAY)];
-    let (begin, settings, answer, end) = join4(
-        client.batch_execute("begin read only"),
-        settings(client, question.audience.as_deref(), statement_timeout_ms),
-        client.query_typed(&sql, &parameters),
-        client.batch_execute("rollback"),
-    )
-    .await;
-    begin.map_err(failure)?;
-    settings.map_err(failure)?;
-    let rows = answer.map_err(failure)?;
-    end.map_err(failure)?;
-    let is_true = |row: &SqlRow| row.try_get::<_, Option<bool>>(0).ok().flatten() == Some(true);
-    Ok(rows.iter().map(is_true).collect())
-}
-
-async fn settings(
-    client: &Client,
-    audience: Option<&Audience>,
-    statement_timeout_ms: &str,
-) -> Result<Vec<SqlRow>, Error> {
-    // Compilation takes longer than any question should.
-    let set = "select pg_catalog.set_config('statement_timeout', $1, true), \
-               pg_catalog.set_config('jit', 'off', true)";
-    let Some(audience) = audience else {
-        return client.query_typed(set, &[(&statement_timeout_ms, Type::TEXT)]).await;
-    };
-    let sql = format!(
-        "{set}, pg_catalog.set_config('request.jwt.claims', $2, true), \
-         pg_catalog.set_config('role', $3, true)"
-    );
-    let claims = audience.claims.as_str();
-    let role = audience.role.as_str();
-    client
-        .query_typed(
-            &sql,
-            &[(&statement_timeout_ms, Type::TEXT), (&claims, Type::TEXT), (&role, Type::TEXT)],
-        )
-        .await
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
-fn failure(error: Error) -> Failure {
-    match error.code() {
-        None => Failure::Connection,
-        Some(code) if is_connection_loss(code) => Failure::Connection,
-        Some(code) => Failure::Statement(code.clone()),
-    }
-}
-
-/// Class 08, and the server shutting down, crashing or starting.
-fn is_connection_loss(code: &SqlState) -> bool {
-    code.code().starts_with("08")
-        || [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
-            .contains(code)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn halves_cover_a_range_once() {
-        let (mut parts, mut singles) = (halves(0..7), Vec::new());
-        while let Some(part) = parts.pop() {
-            if part.len() == 1 {
-                singles.push(part.start);
-            }
-            parts.extend(halves(part));
-        }
-        assert_eq!(singles, [0, 1, 2, 3, 4, 5, 6]);
-        assert!(halves(3..4).is_empty() && halves(3..3).is_empty());
     }
 }

@@ -1,0 +1,131 @@
+//! One question as one transaction.
+
+use std::{ops::Range, sync::Arc};
+
+use futures_util::future::join4;
+use tokio_postgres::{
+    Client, Error, Row as SqlRow,
+    error::SqlState,
+    types::{ToSql, Type},
+};
+use walcast_filters::claims::Audience;
+
+use super::Question;
+use crate::database::quote_identifier;
+
+/// The helpers' names in a question. No column has them, so that an expression over a column that
+/// was renamed meanwhile raises and is not taken to mean a helper.
+const ROWS: &str = "\"walcast: rows\"";
+const IMAGE: &str = "\"walcast: image\"";
+const POSITION: &str = "\"walcast: position\"";
+
+/// Why there is no answer.
+pub(super) enum Failure {
+    /// The connection broke; the answer is unknown.
+    Connection,
+    /// PostgreSQL refused or raised.
+    Statement(SqlState),
+}
+
+/// The two halves of a range; nothing for one of a single row, which is judged by then.
+pub(super) fn halves(range: Range<usize>) -> Vec<Range<usize>> {
+    if range.len() < 2 {
+        return Vec::new();
+    }
+    let middle = range.start + range.len() / 2;
+    // The first half is taken first.
+    vec![middle..range.end, range.start..middle]
+}
+
+/// Sends one question as one transaction. The four statements leave together on the first poll, in
+/// order: `join4` polls in argument order, and tokio-postgres sends on first poll.
+pub(super) async fn evaluate(
+    client: &Client,
+    question: &Question,
+    images: &[Arc<str>],
+    statement_timeout_ms: &str,
+) -> Result<Vec<bool>, Failure> {
+    let table = &question.guard.table;
+    let (schema, name) = (quote_identifier(&table.schema), quote_identifier(&table.name));
+    let sql = format!(
+        "select (select ({}) \
+                 from pg_catalog.unnest(array[{IMAGE}::{schema}.{name}]) as {name}) \
+         from pg_catalog.unnest($1) with ordinality as {ROWS}({IMAGE}, {POSITION}) \
+         order by {POSITION}",
+        question.expression
+    );
+    let images: Vec<&str> = images.iter().map(AsRef::as_ref).collect();
+    let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&images, Type::TEXT_ARRAY)];
+    let (begin, settings, answer, end) = join4(
+        client.batch_execute("begin read only"),
+        settings(client, question.audience.as_deref(), statement_timeout_ms),
+        client.query_typed(&sql, &parameters),
+        client.batch_execute("rollback"),
+    )
+    .await;
+    begin.map_err(failure)?;
+    settings.map_err(failure)?;
+    let rows = answer.map_err(failure)?;
+    end.map_err(failure)?;
+    let is_true = |row: &SqlRow| row.try_get::<_, Option<bool>>(0).ok().flatten() == Some(true);
+    Ok(rows.iter().map(is_true).collect())
+}
+
+pub(super) async fn settings(
+    client: &Client,
+    audience: Option<&Audience>,
+    statement_timeout_ms: &str,
+) -> Result<Vec<SqlRow>, Error> {
+    // Compilation takes longer than any question should.
+    let set = "select pg_catalog.set_config('statement_timeout', $1, true), \
+               pg_catalog.set_config('jit', 'off', true)";
+    let Some(audience) = audience else {
+        return client.query_typed(set, &[(&statement_timeout_ms, Type::TEXT)]).await;
+    };
+    let sql = format!(
+        "{set}, pg_catalog.set_config('request.jwt.claims', $2, true), \
+         pg_catalog.set_config('role', $3, true)"
+    );
+    let claims = audience.claims.as_str();
+    let role = audience.role.as_str();
+    client
+        .query_typed(
+            &sql,
+            &[(&statement_timeout_ms, Type::TEXT), (&claims, Type::TEXT), (&role, Type::TEXT)],
+        )
+        .await
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
+fn failure(error: Error) -> Failure {
+    match error.code() {
+        None => Failure::Connection,
+        Some(code) if is_connection_loss(code) => Failure::Connection,
+        Some(code) => Failure::Statement(code.clone()),
+    }
+}
+
+/// Class 08, and the server shutting down, crashing or starting.
+fn is_connection_loss(code: &SqlState) -> bool {
+    code.code().starts_with("08")
+        || [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
+            .contains(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_cover_a_range_once() {
+        let (mut parts, mut singles) = (halves(0..7), Vec::new());
+        while let Some(part) = parts.pop() {
+            if part.len() == 1 {
+                singles.push(part.start);
+            }
+            parts.extend(halves(part));
+        }
+        assert_eq!(singles, [0, 1, 2, 3, 4, 5, 6]);
+        assert!(halves(3..4).is_empty() && halves(3..3).is_empty());
+    }
+}
