@@ -5,14 +5,14 @@
 //!   │  catalogue     young enough, or read again
 //!   │  plan          MatchIndex → candidates; per audience Allow | Deny | a question
 //!   │  authz         all questions of the batch at once
+//!   │  waiting       what is behind a question, per connection
 //!   │  deliver       in commit order: encode once, one message per channel and select list
 //!   ▼
 //! outboxes           never waits; a full one closes its connection
 //! ```
 //!
-//! A row that waits for PostgreSQL's verdict is not overtaken, because the batch it is in is
-//! delivered before the next one is looked at. Waiting for PostgreSQL may slow the WAL reader,
-//! waiting for a client may not.
+//! A row that waits for PostgreSQL's verdict is not overtaken on its connection; the others go on.
+//! When too much waits, the WAL reader waits, too. It never waits for a client.
 
 mod deliver;
 mod gathering;
@@ -20,6 +20,7 @@ mod layout;
 mod plan;
 mod questions;
 mod subscriptions;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,7 +31,14 @@ use walcast_channels::{ChannelId, Input};
 use walcast_replicator::{Continuity, StreamItem};
 
 pub use self::subscriptions::{ChannelHandle, ConnectionId, PreparedBinding};
-use self::{deliver::Deliverer, layout::Layouts, plan::Planner, subscriptions::Subscriptions};
+use self::{
+    deliver::Deliverer,
+    layout::Layouts,
+    plan::{Plan, Planner},
+    questions::{Answers, Questions},
+    subscriptions::Subscriptions,
+    waiting::{Due, Waiting},
+};
 use crate::{
     authz::Authorizer,
     catalogue::{Catalogue, keeper::CatalogueKeeper},
@@ -114,6 +122,7 @@ pub struct Router {
     delivered: watch::Sender<Lsn>,
     subscriptions: Subscriptions,
     layouts: Layouts,
+    waiting: Waiting,
     generation: u64,
     /// Whether tables were described since the catalogue was read.
     is_redescribed: bool,
@@ -133,6 +142,7 @@ impl Router {
             delivered,
             subscriptions: Subscriptions::default(),
             layouts: Layouts::default(),
+            waiting: Waiting::default(),
             generation: 0,
             is_redescribed: false,
         };
@@ -160,6 +170,7 @@ impl Router {
                         self.obey(command);
                     }
                 }
+                (number, answers) = self.waiting.answered() => self.take_answers(number, answers),
                 feed = self.feeds.recv() => match feed {
                     Some(Feed::Items(items)) => {
                         tokio::select! {
@@ -236,22 +247,53 @@ impl Router {
             }
         }
         let (plans, questions) = planner.finish();
-        if !questions.is_empty() {
-            self.parts.authorizer.wait_until_visible(&transactions).await;
+        self.dispatch(plans, questions, transactions, end).await;
+    }
+
+    /// Delivers what is decided, and lets the rest wait for PostgreSQL's answers.
+    async fn dispatch(
+        &mut self,
+        plans: Vec<Plan>,
+        questions: Questions,
+        transactions: Vec<u32>,
+        end: Option<Lsn>,
+    ) {
+        if questions.is_empty() && self.waiting.is_empty() {
+            self.deliver(&[Due { plans, answers: Answers::default() }], end);
+            return;
         }
-        let answers = questions.ask(&self.parts.authorizer, &self.parts.metrics).await;
-        let mut deliverer = Deliverer::new(
-            &self.subscriptions,
-            &self.layouts,
-            &self.parts.metrics,
-            self.parts.max_record_bytes,
-        );
-        for plan in &plans {
-            deliverer.deliver(plan, &answers);
+        let ask = (!questions.is_empty()).then(|| {
+            let (authorizer, metrics) = (&self.parts.authorizer, &self.parts.metrics);
+            let (authorizer, metrics) = (Arc::clone(authorizer), Arc::clone(metrics));
+            async move {
+                authorizer.wait_until_visible(&transactions).await;
+                questions.ask(&authorizer, &metrics).await
+            }
+        });
+        let plans = self.waiting.add(plans, ask, end);
+        self.deliver(&[Due { plans, answers: Answers::default() }], None);
+        while self.waiting.is_full() {
+            let (number, answers) = self.waiting.answered().await;
+            self.take_answers(number, answers);
+        }
+    }
+
+    fn take_answers(&mut self, number: u64, answers: Answers) {
+        let (due, end) = self.waiting.take(number, answers);
+        self.deliver(&due, end);
+    }
+
+    /// Delivers in order; `end` is up to where everything is delivered then.
+    fn deliver(&mut self, due: &[Due], end: Option<Lsn>) {
+        let mut deliverer =
+            Deliverer::new(&self.layouts, &self.parts.metrics, self.parts.max_record_bytes);
+        for Due { plans, answers } in due {
+            for plan in plans {
+                deliverer.deliver(plan, answers);
+            }
         }
         deliverer.finish();
-        drop(plans);
-        self.layouts.forget_replaced();
+        self.layouts.forget_replaced(|layout| self.waiting.uses(layout));
         if let Some(end) = end {
             self.delivered.send_replace(end);
         }

@@ -13,14 +13,13 @@ use super::{
     layout::{Layout, Layouts},
     plan::{Gate, Plan, Recipient},
     questions::Answers,
-    subscriptions::{ChannelHandle, Subscriber, Subscriptions},
+    subscriptions::{ChannelHandle, Subscriber},
 };
 use crate::{outbox::Change, telemetry::Metrics};
 
 /// Delivers the plans of one batch.
 #[derive(Debug)]
 pub(super) struct Deliverer<'a> {
-    subscriptions: &'a Subscriptions,
     layouts: &'a Layouts,
     metrics: &'a Metrics,
     max_record_bytes: usize,
@@ -50,14 +49,9 @@ struct Message<'a> {
 
 impl<'a> Deliverer<'a> {
     /// A deliverer for one batch.
-    pub(super) fn new(
-        subscriptions: &'a Subscriptions,
-        layouts: &'a Layouts,
-        metrics: &'a Metrics,
-        max_record_bytes: usize,
-    ) -> Self {
+    pub(super) fn new(layouts: &'a Layouts, metrics: &'a Metrics, max_record_bytes: usize) -> Self {
         let gathering = Gathering::new(metrics);
-        Self { subscriptions, layouts, metrics, max_record_bytes, gathering }
+        Self { layouts, metrics, max_record_bytes, gathering }
     }
 
     /// Hands over what is left.
@@ -66,7 +60,7 @@ impl<'a> Deliverer<'a> {
     }
 
     /// Delivers one event to everyone whose gates are open.
-    pub(super) fn deliver(&mut self, plan: &Plan, answers: &Answers) {
+    pub(super) fn deliver(&mut self, plan: &'a Plan, answers: &Answers) {
         let Some(layout) = self.layouts.get(plan.layout) else { return };
         let is_open = |gate: Gate| match gate {
             Gate::Open => true,
@@ -77,9 +71,7 @@ impl<'a> Deliverer<'a> {
         let mut messages: Vec<Message<'a>> = Vec::new();
         let mut by_channel: HashMap<(*const ChannelHandle, usize), usize> = HashMap::new();
         for recipient in &plan.recipients {
-            let Some(subscriber) = self.subscriptions.find(recipient.subscription) else {
-                continue;
-            };
+            let subscriber = &recipient.subscriber;
             if recipient.row == Gate::Open {
                 self.metrics.verdicts_in_process_allow.increment(1);
             }

@@ -1,6 +1,9 @@
 //! What is derived once from a table's description in the stream and the catalogue.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use walcast_change::{ColumnSet, EventKind, Relation, Table, TableId};
 use walcast_filters::{claims::Role, policy::RowRule};
@@ -8,15 +11,16 @@ use walcast_protocol::changes::{Problem, TableEncoder, problem};
 
 use crate::catalogue::{Catalogue, KnownTable};
 
-/// A position in [`Layouts`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct LayoutId(usize);
+/// The number of a layout; never given twice.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct LayoutId(u64);
 
-/// The layouts in use. A layout that was replaced stays until the batch that used it is delivered.
+/// The layouts in use. A layout that was replaced stays while rows that were planned with it wait.
 #[derive(Debug, Default)]
 pub(super) struct Layouts {
-    all: Vec<Layout>,
+    all: HashMap<LayoutId, Layout>,
     newest: HashMap<TableId, LayoutId>,
+    last: u64,
 }
 
 /// One version of a table: its columns in the stream's order, ready for use.
@@ -53,7 +57,7 @@ impl Layouts {
     pub(super) fn knows(&self, relation: &Relation) -> bool {
         self.newest
             .get(&relation.id)
-            .and_then(|id| self.all.get(id.0))
+            .and_then(|id| self.all.get(id))
             .is_some_and(|layout| *layout.relation == *relation)
     }
 
@@ -64,7 +68,7 @@ impl Layouts {
         catalogue: &Catalogue,
     ) -> Option<LayoutId> {
         if let Some(&id) = self.newest.get(&relation.id) {
-            let fits = self.all.get(id.0).is_some_and(|layout| {
+            let fits = self.all.get(&id).is_some_and(|layout| {
                 layout.generation == catalogue.generation
                     && (Arc::ptr_eq(&layout.relation, relation) || layout.relation == *relation)
             });
@@ -74,45 +78,37 @@ impl Layouts {
         }
         let known = catalogue.tables.get(&relation.id)?;
         let table = known.table.align(relation);
-        let id = LayoutId(self.all.len());
+        self.last += 1;
+        let id = LayoutId(self.last);
         self.newest.insert(relation.id, id);
-        self.all.push(Layout {
+        let layout = Layout {
             relation: Arc::clone(relation),
             generation: catalogue.generation,
             encoder: TableEncoder::new(&table),
             has_problems: has_problems(known, &table, catalogue),
             table,
             views: Vec::new(),
-        });
+        };
+        self.all.insert(id, layout);
         Some(id)
     }
 
     /// The layout with this id.
     pub(super) fn get(&self, id: LayoutId) -> Option<&Layout> {
-        self.all.get(id.0)
+        self.all.get(&id)
     }
 
     /// The layout with this id, to add views.
     pub(super) fn get_mut(&mut self, id: LayoutId) -> Option<&mut Layout> {
-        self.all.get_mut(id.0)
+        self.all.get_mut(&id)
     }
 
-    /// Drops replaced layouts once there are more of them than of the others.
-    pub(super) fn forget_replaced(&mut self) {
-        if self.all.len() <= 2 * self.newest.len() + 16 {
-            return;
+    /// Drops the layouts that were replaced, but for those in use.
+    pub(super) fn forget_replaced(&mut self, in_use: impl Fn(LayoutId) -> bool) {
+        if self.all.len() > self.newest.len() {
+            let newest: HashSet<LayoutId> = self.newest.values().copied().collect();
+            self.all.retain(|id, _| newest.contains(id) || in_use(*id));
         }
-        let mut all = Vec::with_capacity(self.newest.len());
-        let mut old: Vec<Option<Layout>> =
-            std::mem::take(&mut self.all).into_iter().map(Some).collect();
-        self.newest.retain(|_, id| {
-            let kept = old.get_mut(id.0).and_then(Option::take);
-            *id = LayoutId(all.len());
-            let exists = kept.is_some();
-            all.extend(kept);
-            exists
-        });
-        self.all = all;
     }
 }
 

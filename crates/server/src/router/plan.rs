@@ -1,6 +1,6 @@
 //! Who may get an event, as far as that can be told without PostgreSQL.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use walcast_change::{
     Cell, EventKind, OldImage, ReplicaIdentity, Row, RowChange, RowEvent, Table, TableKind,
@@ -15,7 +15,7 @@ use walcast_filters::{
 use super::{
     layout::{Layout, LayoutId, Layouts, RoleView},
     questions::{Asker, ImageId, Pictured, Questions, Side, Slot},
-    subscriptions::{Subscriber, Subscriptions},
+    subscriptions::{ConnectionId, Subscriber, Subscriptions},
 };
 use crate::{catalogue::Catalogue, config::DeletesUnverifiable};
 
@@ -31,10 +31,10 @@ pub(super) struct Plan {
 }
 
 /// A candidate.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Recipient {
-    /// The subscription.
-    pub(super) subscription: SubscriptionId,
+    /// The subscription, as it was when the event came.
+    pub(super) subscriber: Arc<Subscriber>,
     /// How its role sees the table: a position in [`Layout::views`].
     pub(super) view: usize,
     /// Whether the filter passes.
@@ -69,6 +69,18 @@ pub(super) struct Planner<'a> {
     verdicts: Verdicts,
     plans: Vec<Plan>,
     questions: Questions,
+}
+
+impl Recipient {
+    /// Whether PostgreSQL must answer before it is known what becomes of it.
+    pub(super) fn waits(&self) -> bool {
+        [self.filter, self.row, self.old].iter().any(|gate| matches!(gate, Gate::Ask(_)))
+    }
+
+    /// Its connection.
+    pub(super) fn connection(&self) -> ConnectionId {
+        self.subscriber.channel.connection
+    }
 }
 
 impl<'a> Planner<'a> {
@@ -184,7 +196,8 @@ impl Planning<'_> {
             FilterState::Unknown => self.filter_gate(&judging),
         };
         let old = self.old_gate(&judging, row);
-        Some(Recipient { subscription, view: position, filter, row, old, is_problem: false })
+        let subscriber = Arc::clone(subscriber);
+        Some(Recipient { subscriber, view: position, filter, row, old, is_problem: false })
     }
 
     /// Error events ignore filters and row security, as in the reference: they carry no data.
@@ -205,7 +218,7 @@ impl Planning<'_> {
             };
             if layout.views.get(position).is_some_and(|view| view.problem.is_some()) {
                 recipients.push(Recipient {
-                    subscription,
+                    subscriber: Arc::clone(subscriber),
                     view: position,
                     filter: Gate::Open,
                     row: Gate::Open,

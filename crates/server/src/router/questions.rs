@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Where the answer to a question about one row image will be.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Slot {
     question: usize,
     image: usize,
@@ -104,8 +104,8 @@ struct Image {
 }
 
 /// The answers of a batch.
-#[derive(Debug, Default)]
-pub(super) struct Answers(Vec<Vec<bool>>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answers(Arc<Vec<Vec<bool>>>);
 
 impl Questions {
     /// The slot for the verdict about a row.
@@ -201,7 +201,7 @@ impl Questions {
         let n_allowed = answers.iter().flatten().filter(|answer| **answer).count() as u64;
         metrics.verdicts_postgres_allow.increment(n_allowed);
         metrics.verdicts_postgres_deny.increment(n_answers - n_allowed);
-        Answers(answers)
+        Answers(Arc::new(answers))
     }
 }
 

@@ -345,3 +345,36 @@ fn checked(
     let selectable = catalogue.selectable(role, table, table);
     Filter::check(&binding.conditions, table, &selectable).ok().map(Arc::new)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use walcast_filters::claims::Claims;
+
+    use super::*;
+    use crate::outbox::{OutboxLimits, queue};
+
+    /// A subscriber on a connection of that number.
+    pub(in crate::router) fn subscriber(connection: u64) -> Subscriber {
+        let channel = ChannelHandle {
+            connection: ConnectionId(connection),
+            id: ChannelId(1),
+            topic: Topic::new("realtime:test"),
+            version: Version::V2,
+            is_legacy: false,
+            audience: Audience { role: Role::new("anon"), claims: Claims::new("{}") },
+            outbox: queue(OutboxLimits { frames: 1, bytes: 1 }).0,
+        };
+        Subscriber {
+            channel: Arc::new(channel),
+            audience: Audiences::default()
+                .enter(Audience { role: Role::new("anon"), claims: Claims::new("{}") }),
+            binding: 1,
+            guard: TableId(1),
+            select: None,
+            filter: Arc::new(Filter::default()),
+            table: TableId(1),
+            events: EventSelection::All,
+            filter_sql: OnceLock::new(),
+        }
+    }
+}
