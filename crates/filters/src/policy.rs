@@ -42,7 +42,7 @@ pub struct RowSecurity {
     pub is_enabled: bool,
     /// `pg_class.relforcerowsecurity`: the owner is subject to it, too.
     pub is_forced: bool,
-    /// The policies FOR SELECT and FOR ALL.
+    /// The policies FOR SELECT and FOR ALL, ordered by name.
     pub policies: Box<[Policy]>,
 }
 
@@ -153,8 +153,12 @@ impl RowSecurity {
             return RowRule::Everything;
         }
         let applying = self.policies.iter().filter(|policy| policy.concerns(role));
-        let (permissive, restrictive): (Vec<_>, Vec<_>) =
+        let (mut permissive, restrictive): (Vec<_>, Vec<_>) =
             applying.partition(|policy| policy.kind == PolicyKind::Permissive);
+        // The order matters where an expression raises: PostgreSQL evaluates the restrictive policies
+        // first, by name, and of the permissive ones the last name first (`RelationBuildRowSecurity`
+        // builds its list from the end, `add_security_quals` puts the restrictive quals in front).
+        permissive.reverse();
         let permissive = Alternative::any(&permissive);
         let restrictive = Alternative::all(&restrictive);
         match (permissive, restrictive) {
@@ -168,7 +172,7 @@ impl RowSecurity {
             }
             (Alternative::Expression(one), Alternative::Expression(other)) => {
                 RowRule::Expression(RowExpression {
-                    sql: format!("{} AND {}", one.sql, other.sql).into(),
+                    sql: format!("{} AND {}", other.sql, one.sql).into(),
                     reads: one.reads.union(other.reads),
                     claims_read: one.claims_read.union(other.claims_read),
                 })
@@ -350,17 +354,24 @@ mod tests {
             (vec![permissive("false")], "nothing"),
             (vec![permissive("a"), permissive("true")], "everything"),
             (vec![permissive("a"), permissive("false")], "((a))"),
-            (vec![permissive("a"), permissive("b")], "((a) OR (b))"),
+            (vec![permissive("a"), permissive("b")], "((b) OR (a))"),
             (vec![restrictive("true")], "nothing"),
             (vec![permissive("true"), restrictive("r")], "((r))"),
             (vec![permissive("true"), restrictive("false")], "nothing"),
-            (vec![permissive("a"), restrictive("r"), restrictive("s")], "((a)) AND ((r) AND (s))"),
+            (vec![permissive("a"), restrictive("r"), restrictive("s")], "((r) AND (s)) AND ((a))"),
             (vec![policy(PolicyKind::Permissive, &[], None)], "nothing"),
             (vec![permissive("true"), policy(PolicyKind::Restrictive, &[], None)], "everything"),
             (vec![policy(PolicyKind::Permissive, &[MANAGER], Some("true"))], "nothing"),
         ] {
             check(&secured(&policies), &anon, expected);
         }
+    }
+
+    /// Found by the oracle: a policy that raises must not come before one that lets the row pass.
+    #[test]
+    fn policies_are_evaluated_in_the_order_of_postgresql() {
+        let security = secured(&[permissive("first"), restrictive("r"), permissive("last")]);
+        check(&security, &role(ANON, &[]), "((r)) AND ((last) OR (first))");
     }
 
     #[test]
