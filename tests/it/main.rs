@@ -5,6 +5,7 @@ mod failures;
 mod harness;
 mod idle;
 mod join;
+mod oracle;
 mod path;
 mod regressions;
 mod subscribing;

@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod docs;
+mod oracle;
 mod postgres_matrix;
 mod tidy;
 mod vectors;
@@ -36,6 +37,8 @@ enum Task {
     Vectors(vectors::Options),
     /// The measures, as a table.
     Bench(bench::Options),
+    /// Compares verdicts on random policies and filters with PostgreSQL's.
+    Oracle(oracle::Options),
     /// The integration tests and vectors on several releases of PostgreSQL.
     Matrix(postgres_matrix::Options),
 }
@@ -58,6 +61,7 @@ fn run(task: Task) -> Result<()> {
         Task::Docs { check } => docs::run(&root, check),
         Task::Vectors(options) => vectors::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &options),
+        Task::Oracle(options) => oracle::run(&root, &options),
         Task::Matrix(options) => postgres_matrix::run(&root, &options),
     }
 }

@@ -1,0 +1,153 @@
+//! Policies as people write them, over the columns that every table here has.
+
+/// Roles, permissive or restrictive, command, USING.
+pub type Written = (&'static str, &'static str, &'static str, &'static str);
+
+/// Each is one table's set.
+pub const SETS: &[&[Written]] = &[
+    &[("authenticated", "permissive", "select", "auth.uid() = user_id")],
+    &[("authenticated", "permissive", "select", "(select auth.uid()) = user_id")],
+    &[("public", "permissive", "all", "user_id = auth.uid()")],
+    &[("public", "permissive", "select", "true")],
+    &[("anon, authenticated", "permissive", "select", "is_public")],
+    &[("public", "permissive", "select", "is_public = true or user_id = (select auth.uid())")],
+    &[("public", "permissive", "select", "user_id = (select auth.uid()) or is_public")],
+    &[("authenticated", "permissive", "select", "auth.role() = 'authenticated'")],
+    &[(
+        "public",
+        "permissive",
+        "select",
+        "(select auth.role()) = 'authenticated' and status = 'published'",
+    )],
+    &[("authenticated", "permissive", "select", "status in ('published', 'draft') and org_id = 1")],
+    &[("authenticated", "permissive", "select", "org_id = (auth.jwt() ->> 'org_id')::bigint")],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "org_id = ((select auth.jwt()) -> 'app_metadata' ->> 'org_id')::bigint",
+    )],
+    &[("authenticated", "permissive", "select", "org_id::text = auth.jwt() ->> 'org_id'")],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "(auth.jwt() -> 'app_metadata' ->> 'role') = 'admin'",
+    )],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "(auth.jwt() -> 'app_metadata' -> 'roles') ? 'member'",
+    )],
+    &[("authenticated", "permissive", "select", "(auth.jwt() #>> '{app_metadata,role}') = status")],
+    &[("authenticated", "permissive", "select", "email = auth.email()")],
+    &[("authenticated", "permissive", "select", "lower(email) = lower(auth.jwt() ->> 'email')")],
+    &[("authenticated", "permissive", "select", "email like '%@example.com'")],
+    &[("authenticated", "permissive", "select", "auth.jwt() ->> 'sub' = user_id::text")],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "(current_setting('request.jwt.claims', true)::json ->> 'sub')::uuid = user_id",
+    )],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "current_setting('request.jwt.claims', true)::jsonb @> '{\"role\": \"authenticated\"}'",
+    )],
+    &[("authenticated", "permissive", "select", "meta ->> 'user_id' = (auth.uid())::text")],
+    &[("authenticated", "permissive", "select", "(meta ->> 'user_id')::uuid = auth.uid()")],
+    &[("authenticated", "permissive", "select", "meta @> '{\"role\": \"admin\"}'")],
+    &[("authenticated", "permissive", "select", "meta ? 'a' and (meta ->> 'a') is not null")],
+    &[("authenticated", "permissive", "select", "(auth.jwt() ->> 'role') = any (tags)")],
+    &[("authenticated", "permissive", "select", "'member' = any (tags)")],
+    &[("authenticated", "permissive", "select", "tags @> array['member']")],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "created_at > '2000-01-01' and created_at <= '2024-03-01'::timestamptz",
+    )],
+    &[("authenticated", "permissive", "select", "created_at > now() - interval '1 day'")],
+    &[("authenticated", "permissive", "select", "price between 1 and 100")],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "visibility = 'low' or (visibility = 'mid' and auth.uid() is not null)",
+    )],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "case when is_public then true else user_id = auth.uid() end",
+    )],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "coalesce(is_public, false) or coalesce((auth.jwt() ->> 'is_admin')::boolean, false)",
+    )],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "exists (select 1 from public.members m where m.org_id = $table.org_id and m.user_id = auth.uid())",
+    )],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "org_id in (select org_id from public.members where user_id = (select auth.uid()))",
+    )],
+    &[("authenticated", "permissive", "select", "public.is_member(org_id)")],
+    &[("public", "permissive", "select", "current_user = 'authenticated'")],
+    &[
+        ("public", "permissive", "select", "user_id is null"),
+        ("authenticated", "permissive", "select", "user_id = auth.uid()"),
+    ],
+    &[
+        ("public", "permissive", "select", "true"),
+        ("authenticated", "restrictive", "select", "(auth.jwt() ->> 'aal') = 'aal1'"),
+    ],
+    &[
+        ("public", "permissive", "all", "true"),
+        ("public", "restrictive", "all", "status <> 'draft'"),
+        ("anon", "restrictive", "select", "is_public"),
+    ],
+    &[
+        ("oracle_member", "permissive", "select", "true"),
+        ("oracle_noinherit", "permissive", "select", "is_public"),
+    ],
+    &[("public", "restrictive", "select", "true")],
+    &[
+        ("public", "permissive", "insert", "true"),
+        ("public", "permissive", "update", "true"),
+        ("public", "permissive", "delete", "true"),
+    ],
+    &[
+        ("public", "permissive", "update", "true"),
+        ("authenticated", "permissive", "select", "status = 'published'"),
+    ],
+    &[
+        ("service_role", "permissive", "all", "true"),
+        ("authenticated", "permissive", "select", "auth.uid() = user_id"),
+        ("authenticated", "permissive", "select", "is_public and org_id is not distinct from 1"),
+    ],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "user_id = any (array[(select auth.uid()), 'b0b00000-0000-4000-8000-000000000002'])",
+    )],
+    &[("authenticated", "permissive", "select", "not (status = 'draft') and not is_public")],
+    &[("authenticated", "permissive", "select", "auth.uid()::text = (meta #>> '{user_id}')")],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role' = 'authenticated'",
+    )],
+];
