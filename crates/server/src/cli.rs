@@ -46,6 +46,8 @@ pub enum Invocation {
         config: Box<Config>,
         /// Whether to create the roles and the schema that Supabase has.
         bootstrap: bool,
+        /// Whether to create the event triggers that announce changes of definitions.
+        ddl_triggers: bool,
     },
 }
 
@@ -92,6 +94,10 @@ struct MigrateArguments {
     /// missing. A database of Supabase has them.
     #[arg(long)]
     bootstrap: bool,
+    /// Leave out the event triggers that tell the server of each change of a definition at its
+    /// place. Such changes then take effect within two seconds.
+    #[arg(long)]
+    without_ddl_triggers: bool,
 }
 
 /// Reads a command line with its environment.
@@ -136,8 +142,10 @@ fn read(
         "doctor" => Invocation::Doctor(load(Purpose::Inspect)?),
         // The last one; clap lets no other name through.
         _ => {
-            let MigrateArguments { bootstrap } = MigrateArguments::from_arg_matches(matches)?;
-            Invocation::Migrate { config: load(Purpose::Inspect)?, bootstrap }
+            let MigrateArguments { bootstrap, without_ddl_triggers } =
+                MigrateArguments::from_arg_matches(matches)?;
+            let ddl_triggers = !without_ddl_triggers;
+            Invocation::Migrate { config: load(Purpose::Inspect)?, bootstrap, ddl_triggers }
         }
     })
 }

@@ -19,7 +19,7 @@ use walcast_server::{
     doctor,
     embedded::{SearchPaths, guard},
     listen::{self, ListenOptions},
-    migrate::{self, Bootstrap},
+    migrate::{self, Bootstrap, DdlTriggers},
     telemetry,
 };
 
@@ -78,17 +78,18 @@ fn run(invocation: Invocation, environment: &Environment) -> anyhow::Result<Exit
         Invocation::Token(token) => print_lines(&[token])?,
         Invocation::Listen(options) => return runtime.block_on(listen_until_ctrl_c(&options)),
         Invocation::Doctor(config) => return runtime.block_on(doctor::run(&config)),
-        Invocation::Migrate { config, bootstrap } => {
-            runtime.block_on(migrate_all(&config, bootstrap))?;
+        Invocation::Migrate { config, bootstrap, ddl_triggers } => {
+            runtime.block_on(migrate_all(&config, bootstrap, ddl_triggers))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn migrate_all(config: &Config, bootstrap: bool) -> anyhow::Result<()> {
+async fn migrate_all(config: &Config, bootstrap: bool, ddl_triggers: bool) -> anyhow::Result<()> {
     let bootstrap = if bootstrap { Bootstrap::Yes } else { Bootstrap::No };
+    let triggers = if ddl_triggers { DdlTriggers::Yes } else { DdlTriggers::No };
     for publication in &config.replication.options.publications {
-        print_lines(&migrate::run(&config.database, bootstrap, publication).await?)?;
+        print_lines(&migrate::run(&config.database, bootstrap, triggers, publication).await?)?;
     }
     Ok(())
 }

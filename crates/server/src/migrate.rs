@@ -25,6 +25,8 @@ enum Applied {
     Always,
     /// Only when a plain PostgreSQL is to get what Supabase's has: it may belong to others.
     OnBootstrap,
+    /// Unless it is declined: it takes part in the statements of others.
+    UnlessDeclined,
 }
 
 macro_rules! object {
@@ -37,7 +39,7 @@ macro_rules! object {
     };
 }
 
-const OBJECTS: [Object; 9] = [
+const OBJECTS: [Object; 10] = [
     object!("00_report", Always),
     object!("10_roles", OnBootstrap),
     object!("11_membership", OnBootstrap),
@@ -47,6 +49,7 @@ const OBJECTS: [Object; 9] = [
     object!("23_auth_role", OnBootstrap),
     object!("24_auth_email", OnBootstrap),
     object!("30_publication", Always),
+    object!("40_announce_ddl", UnlessDeclined),
 ];
 
 /// Whether roles and schema `auth` are created on a PostgreSQL that has none.
@@ -58,6 +61,15 @@ pub enum Bootstrap {
     No,
 }
 
+/// Whether event triggers announce changes of definitions in the write-ahead log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DdlTriggers {
+    /// They are created where they are missing and the login may.
+    Yes,
+    /// They are not.
+    No,
+}
+
 /// Applies the objects and returns what was done, one line each; nothing when all was there.
 ///
 /// # Errors
@@ -66,6 +78,7 @@ pub enum Bootstrap {
 pub async fn run(
     connect: &ConnectOptions,
     bootstrap: Bootstrap,
+    ddl_triggers: DdlTriggers,
     publication: &str,
 ) -> anyhow::Result<Vec<String>> {
     let mut client = database::connect(connect).await?;
@@ -84,7 +97,12 @@ pub async fn run(
         .await
         .context("cannot prepare the migration")?;
     for object in OBJECTS {
-        if object.applied == Applied::OnBootstrap && bootstrap == Bootstrap::No {
+        let is_wanted = match object.applied {
+            Applied::Always => true,
+            Applied::OnBootstrap => bootstrap == Bootstrap::Yes,
+            Applied::UnlessDeclined => ddl_triggers == DdlTriggers::Yes,
+        };
+        if !is_wanted {
             continue;
         }
         transaction

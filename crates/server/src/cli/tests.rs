@@ -85,10 +85,17 @@ fn other_commands_are_read() {
     assert_eq!(config.database.address(), "db:5432");
 
     let line = "walcast migrate --bootstrap --publication one,two";
-    let Ok(Invocation::Migrate { config, bootstrap: true }) = read_line(line) else {
+    let Ok(Invocation::Migrate { config, bootstrap: true, ddl_triggers: true }) = read_line(line)
+    else {
         panic!("{line}")
     };
     assert_eq!(config.replication.options.publications, ["one", "two"]);
+
+    let line = "walcast migrate --without-ddl-triggers";
+    let Ok(Invocation::Migrate { bootstrap: false, ddl_triggers: false, .. }) = read_line(line)
+    else {
+        panic!("{line}")
+    };
 }
 
 #[test]
