@@ -84,7 +84,7 @@ pub struct Field {
 }
 
 /// The types of a database by oid.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TypeRegistry(HashMap<TypeId, Arc<PgType>>);
 
 impl TypeRegistry {

@@ -13,7 +13,7 @@ pub struct TableId(pub u32);
 pub struct RoleId(pub u32);
 
 /// A table with its columns' types resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Table {
     /// The table's oid.
     pub id: TableId,
@@ -38,7 +38,7 @@ pub struct Table {
 }
 
 /// One column of a [`Table`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Column {
     /// Column name, verbatim.
     pub name: Box<str>,

@@ -1,7 +1,10 @@
 //! The part of PostgreSQL's catalogue that walcast needs, read as one snapshot.
 
+mod combine;
 pub mod keeper;
 pub mod read;
+pub mod reading;
+pub mod snapshot;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,7 +30,7 @@ pub struct Catalogue {
 }
 
 /// A table with what decides who may see it.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub struct KnownTable {
     /// The table.
     pub table: Table,
@@ -40,7 +43,7 @@ pub struct KnownTable {
 }
 
 /// A role with its column privileges.
-#[derive(Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KnownRole {
     /// What decides which policies concern it.
     pub facts: RoleFacts,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! batch of row events
-//!   │  catalogue     young enough, or read again
+//!   │  announced     split where definitions change
+//!   │  catalogue     the one of this place: in force, or read again
 //!   │  plan          MatchIndex → candidates; per audience Allow | Deny | a question
 //!   │  authz         all questions of the batch at once
 //!   │  waiting       what is behind a question, per connection
@@ -14,8 +15,10 @@
 //! A row that waits for PostgreSQL's verdict is not overtaken on its connection; the others go on.
 //! When too much waits, the WAL reader waits, too. It never waits for a client.
 
+mod announced;
 mod deliver;
 mod gathering;
+mod in_force;
 mod layout;
 mod plan;
 mod questions;
@@ -32,7 +35,9 @@ use walcast_replicator::{Continuity, StreamItem};
 
 pub use self::subscriptions::{ChannelHandle, ConnectionId, PreparedBinding};
 use self::{
+    announced::{Announced, announcements},
     deliver::Deliverer,
+    in_force::InForce,
     layout::Layouts,
     plan::{Plan, Planner},
     questions::{Answers, Questions},
@@ -41,7 +46,7 @@ use self::{
 };
 use crate::{
     authz::Authorizer,
-    catalogue::{Catalogue, keeper::CatalogueKeeper},
+    catalogue::{Catalogue, keeper::CatalogueKeeper, reading::Reading},
     config::DeletesUnverifiable,
     outbox::{Delivery, Sent},
     telemetry::Metrics,
@@ -52,6 +57,10 @@ const COMMANDS_MAX: usize = 1_024;
 
 /// Batches that may wait; the source waits for room.
 const FEEDS_MAX: usize = 2;
+
+/// Announced changes that are remembered while nobody is subscribed; past it the catalogue is read
+/// anew for whoever comes.
+const PASSED_MAX: usize = 1_000;
 
 /// Between attempts to read the catalogue while PostgreSQL cannot be reached.
 const CATALOGUE_PAUSE: Duration = Duration::from_millis(250);
@@ -123,9 +132,16 @@ pub struct Router {
     subscriptions: Subscriptions,
     layouts: Layouts,
     waiting: Waiting,
+    /// The catalogue that judges rows; `None` until one is needed.
+    in_force: Option<InForce>,
+    /// The generation that the subscriptions follow.
     generation: u64,
     /// Whether tables were described since the catalogue was read.
     is_redescribed: bool,
+    /// The start of a transaction that may still announce a change of definitions.
+    held: Vec<StreamItem>,
+    /// Transactions that announced changes while nobody was subscribed, unless a reading has them.
+    passed: Vec<u32>,
 }
 
 impl Router {
@@ -143,8 +159,11 @@ impl Router {
             subscriptions: Subscriptions::default(),
             layouts: Layouts::default(),
             waiting: Waiting::default(),
+            in_force: None,
             generation: 0,
             is_redescribed: false,
+            held: Vec::new(),
+            passed: Vec::new(),
         };
         let handle = RouterHandle {
             commands: command_sender,
@@ -178,7 +197,12 @@ impl Router {
                             () = shutdown.cancelled() => return,
                         }
                     }
-                    Some(Feed::Started(continuity)) => self.announce(&continuity),
+                    Some(Feed::Started(continuity)) => {
+                        tokio::select! {
+                            () = self.start(&continuity) => {}
+                            () = shutdown.cancelled() => return,
+                        }
+                    }
                     None => return,
                 },
             }
@@ -191,6 +215,7 @@ impl Router {
                 // The bindings were checked against a snapshot that may be older than the newest.
                 let catalogue = self.parts.catalogue.current();
                 self.subscriptions.subscribe(&channel, bindings, &catalogue);
+                self.put_newest_in_force();
                 let result = Ok(());
                 let answer = Input::Subscribed { channel: channel.id, attempt, result };
                 self.count_sent(channel.outbox.send(Delivery::Answer(Box::new(answer))));
@@ -201,6 +226,17 @@ impl Router {
         }
         let n_subscriptions = u32::try_from(self.subscriptions.len()).unwrap_or(u32::MAX);
         self.parts.metrics.subscriptions.set(n_subscriptions);
+    }
+
+    /// A stream that does not go on where the last one ended may have missed announcements, and the
+    /// rest of a transaction.
+    async fn start(&mut self, continuity: &Continuity) {
+        if !matches!(continuity, Continuity::Unbroken) {
+            let held = std::mem::take(&mut self.held);
+            self.judge(held).await;
+            self.in_force = None;
+        }
+        self.announce(continuity);
     }
 
     /// After a break in continuity every channel is told anew that it is subscribed, as the
@@ -215,7 +251,76 @@ impl Router {
         }
     }
 
+    /// Delivers items in their order, each transaction judged by the catalogue of its place.
     async fn route(&mut self, items: Vec<StreamItem>) {
+        let mut items = if self.held.is_empty() {
+            items
+        } else {
+            self.held.extend(items);
+            std::mem::take(&mut self.held)
+        };
+        if self.subscriptions.is_empty() {
+            self.pass(&items);
+            return self.judge(items).await;
+        }
+        let Some(in_force) = self.in_force.as_ref().filter(|in_force| in_force.is_announced())
+        else {
+            return self.judge(items).await;
+        };
+        let found = announcements(&items, |transaction_id| in_force.has(transaction_id));
+        if let Some(start) = found.held {
+            self.held = items.split_off(start);
+        }
+        if found.announced.is_empty() {
+            return self.judge(items).await;
+        }
+        let mut items = items.into_iter();
+        let mut n_taken = 0;
+        let mut before = Vec::new();
+        for Announced { start, transaction_id } in found.announced {
+            before.extend(items.by_ref().take(start - n_taken));
+            n_taken = start;
+            if self.in_force.as_ref().is_some_and(|in_force| in_force.has(transaction_id)) {
+                continue;
+            }
+            self.judge(std::mem::take(&mut before)).await;
+            self.follow_change(transaction_id).await;
+        }
+        before.extend(items);
+        self.judge(before).await;
+    }
+
+    /// Passes announced changes while nobody needs to know: who subscribes next needs a catalogue that
+    /// has them.
+    fn pass(&mut self, items: &[StreamItem]) {
+        let has_messages = items.iter().any(|item| matches!(item, StreamItem::Message(_)));
+        if !has_messages {
+            return;
+        }
+        let found = announcements(items, |_| true);
+        if !found.announced.is_empty() {
+            self.in_force = None;
+        }
+        let newest = self.parts.catalogue.newest();
+        self.passed.retain(|transaction_id| !newest.place.snapshot.sees(*transaction_id));
+        let room = PASSED_MAX.saturating_sub(self.passed.len());
+        self.passed.extend(found.announced.iter().map(|change| change.transaction_id).take(room));
+    }
+
+    /// Whoever subscribes was checked against the newest reading. It counts from here on, unless the
+    /// stream has passed changes that it does not have.
+    fn put_newest_in_force(&mut self) {
+        let newest = self.parts.catalogue.newest();
+        let has = |transaction_id: &u32| newest.place.snapshot.sees(*transaction_id);
+        if self.in_force.is_none() && self.passed.len() < PASSED_MAX && self.passed.iter().all(has)
+        {
+            self.in_force = Some(InForce::new(&newest));
+            self.passed.clear();
+        }
+    }
+
+    /// Judges items by one catalogue and delivers them.
+    async fn judge(&mut self, items: Vec<StreamItem>) {
         let end = items.iter().rev().find_map(|item| match item {
             StreamItem::Commit { end, .. } => Some(*end),
             StreamItem::Relation(_)
@@ -225,10 +330,7 @@ impl Router {
         });
         let transactions = transactions(&items);
         let catalogue = self.catalogue_for(&items, &transactions).await;
-        if catalogue.generation != self.generation {
-            self.generation = catalogue.generation;
-            self.subscriptions.follow(&catalogue);
-        }
+        self.follow(&catalogue);
         let mut planner = Planner::new(
             &self.subscriptions,
             &mut self.layouts,
@@ -299,47 +401,95 @@ impl Router {
         }
     }
 
-    /// A snapshot young enough to judge these items with; waits while PostgreSQL cannot be reached,
-    /// since nothing may be judged by what might no longer hold.
+    /// The catalogue that judges these items; waits while PostgreSQL cannot be reached, since nothing
+    /// may be judged by what might no longer hold.
     async fn catalogue_for(
         &mut self,
         items: &[StreamItem],
         transactions: &[u32],
     ) -> Arc<Catalogue> {
-        let mut has_rows = false;
+        let mut next: Option<Lsn> = None;
         let mut last: Option<&Arc<Relation>> = None;
         for item in items {
             // PostgreSQL describes a table again after each change of its definition, policies and
             // privileges, also when the description is the same.
             self.is_redescribed |= matches!(item, StreamItem::Relation(_));
             let StreamItem::Row(event) = item else { continue };
-            has_rows = true;
+            next = next.or(Some(event.commit.lsn));
             if last.is_none_or(|last| !Arc::ptr_eq(last, &event.relation)) {
                 self.is_redescribed |= !self.layouts.knows(&event.relation);
                 last = Some(&event.relation);
             }
         }
-        if !has_rows || self.subscriptions.is_empty() {
-            return self.parts.catalogue.current();
-        }
-        if self.is_redescribed {
+        let Some(next) = next.filter(|_| !self.subscriptions.is_empty()) else {
+            // Nothing is judged, so nothing newer may be followed.
+            let in_force = self.in_force.as_ref().map(|in_force| Arc::clone(in_force.catalogue()));
+            return in_force.unwrap_or_else(|| self.parts.catalogue.current());
+        };
+        let is_announced = self.in_force.as_ref().is_some_and(InForce::is_announced);
+        let reading = if self.in_force.is_none() || (self.is_redescribed && !is_announced) {
             self.parts.authorizer.wait_until_visible(transactions).await;
+            self.passed.clear();
+            self.refreshed().await
+        } else {
+            if self.is_redescribed {
+                // What was announced counts already. This is for what the triggers could not see.
+                self.parts.catalogue.read_in_background();
+            }
+            self.fresh().await
+        };
+        self.is_redescribed = false;
+        let in_force = self.in_force.get_or_insert_with(|| InForce::new(&reading));
+        in_force.look_at(&reading, next, || self.parts.catalogue.next_generation());
+        Arc::clone(in_force.catalogue())
+    }
+
+    /// At the place of a transaction that announces a change of definitions: puts a catalogue in
+    /// force that has it.
+    async fn follow_change(&mut self, transaction_id: u32) {
+        let newest = self.parts.catalogue.newest();
+        if self.take_with(&newest, transaction_id) {
+            return;
         }
+        self.parts.authorizer.wait_until_visible(&[transaction_id]).await;
+        let newest = self.refreshed().await;
+        if !self.take_with(&newest, transaction_id) {
+            // A commit that stayed invisible: what is known is the best there is.
+            self.in_force = Some(InForce::new(&newest));
+        }
+        let catalogue = self.in_force.as_ref().map(|in_force| Arc::clone(in_force.catalogue()));
+        if let Some(catalogue) = catalogue {
+            self.follow(&catalogue);
+        }
+    }
+
+    fn take_with(&mut self, newest: &Arc<Reading>, transaction_id: u32) -> bool {
+        let in_force = self.in_force.get_or_insert_with(|| InForce::new(newest));
+        in_force.take_with(newest, transaction_id, || self.parts.catalogue.next_generation())
+    }
+
+    /// Lets the bindings cover what a catalogue has.
+    fn follow(&mut self, catalogue: &Catalogue) {
+        if catalogue.generation != self.generation {
+            self.generation = catalogue.generation;
+            self.subscriptions.follow(catalogue);
+        }
+    }
+
+    async fn fresh(&self) -> Arc<Reading> {
         loop {
-            let read = if self.is_redescribed {
-                self.parts.catalogue.refreshed().await
-            } else {
-                self.parts.catalogue.fresh().await
-            };
-            match read {
-                Ok(catalogue) => {
-                    self.is_redescribed = false;
-                    return catalogue;
-                }
-                Err(error) => {
-                    tracing::warn!("failed to read the catalogue, will try again: {error:#}");
-                    tokio::time::sleep(CATALOGUE_PAUSE).await;
-                }
+            match self.parts.catalogue.fresh().await {
+                Ok(reading) => return reading,
+                Err(error) => wait_for_catalogue(&error).await,
+            }
+        }
+    }
+
+    async fn refreshed(&self) -> Arc<Reading> {
+        loop {
+            match self.parts.catalogue.refreshed().await {
+                Ok(reading) => return reading,
+                Err(error) => wait_for_catalogue(&error).await,
             }
         }
     }
@@ -349,6 +499,11 @@ impl Router {
             self.parts.metrics.queue_overflows.increment(1);
         }
     }
+}
+
+async fn wait_for_catalogue(error: &anyhow::Error) {
+    tracing::warn!("failed to read the catalogue, will try again: {error:#}");
+    tokio::time::sleep(CATALOGUE_PAUSE).await;
 }
 
 /// The transactions that rows belong to, each once.

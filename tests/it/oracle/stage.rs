@@ -51,7 +51,8 @@ impl Stage {
         database.run(&world.auth_sql()).await?;
         if world.auth == Auth::Migrated {
             let connect = connect_options(server, SUPERUSER, database.name());
-            migrate::run(&connect, migrate::Bootstrap::Yes, PUBLICATION).await?;
+            migrate::run(&connect, migrate::Bootstrap::Yes, migrate::DdlTriggers::No, PUBLICATION)
+                .await?;
         } else {
             superuser.batch_execute(&format!("create publication {PUBLICATION}")).await?;
         }
@@ -130,7 +131,9 @@ impl Stage {
 }
 
 async fn read_catalogue(session: &mut Client, roles: &BTreeSet<Role>) -> Result<Catalogue> {
-    read::catalogue(session, &[PUBLICATION.to_owned()], &Catalogue::default(), roles).await
+    let (catalogue, _) =
+        read::catalogue(session, &[PUBLICATION.to_owned()], &Catalogue::default(), roles).await?;
+    Ok(catalogue)
 }
 
 async fn create_policy(

@@ -5,18 +5,24 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 use walcast_filters::claims::Role;
 use walcast_replicator::ConnectOptions;
 
 use crate::{
-    catalogue::{Catalogue, read},
+    catalogue::{
+        Catalogue, read,
+        reading::{Place, Reading},
+    },
     database,
     http::{Condition, Health},
     telemetry::Metrics,
@@ -31,11 +37,10 @@ pub struct CatalogueKeeper {
     connect: ConnectOptions,
     publications: Vec<String>,
     max_age: Duration,
-    current: ArcSwap<Catalogue>,
+    newest: ArcSwap<Reading>,
+    last_generation: AtomicU64,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
-    /// When the reading of the newest snapshot began.
-    read_at: ArcSwapOption<Instant>,
     reader: Arc<Mutex<Reader>>,
 }
 
@@ -60,10 +65,10 @@ impl CatalogueKeeper {
             connect,
             publications,
             max_age,
-            current: ArcSwap::default(),
+            newest: ArcSwap::default(),
+            last_generation: AtomicU64::new(0),
             health,
             metrics,
-            read_at: ArcSwapOption::empty(),
             reader: Arc::new(Mutex::new(reader)),
         }
     }
@@ -71,40 +76,51 @@ impl CatalogueKeeper {
     /// The newest snapshot, however old.
     #[must_use]
     pub fn current(&self) -> Arc<Catalogue> {
-        self.current.load_full()
+        Arc::clone(&self.newest.load().catalogue)
     }
 
-    /// A snapshot no older than the configured age. Past half of that age another one is read in the
+    /// The newest reading, however old.
+    #[must_use]
+    pub fn newest(&self) -> Arc<Reading> {
+        self.newest.load_full()
+    }
+
+    /// A number for a catalogue that no other has.
+    pub fn next_generation(&self) -> u64 {
+        self.last_generation.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A reading no older than the configured age. Past half of that age another one begins in the
     /// background, so that a steady flow of rows never waits for it.
     ///
     /// # Errors
     /// When PostgreSQL cannot be reached or its catalogue cannot be read.
-    pub async fn fresh(self: &Arc<Self>) -> anyhow::Result<Arc<Catalogue>> {
+    pub async fn fresh(self: &Arc<Self>) -> anyhow::Result<Arc<Reading>> {
         if let Some(age) = self.age() {
             if age < self.max_age / 2 {
-                return Ok(self.current());
+                return Ok(self.newest());
             }
             if age < self.max_age {
                 self.read_in_background();
-                return Ok(self.current());
+                return Ok(self.newest());
             }
         }
         let mut reader = self.reader.lock().await;
         if self.age().is_some_and(|age| age < self.max_age) {
-            return Ok(self.current());
+            return Ok(self.newest());
         }
         self.read(&mut reader).await
     }
 
-    /// A snapshot read after this call began.
+    /// A reading that began after this call.
     ///
     /// # Errors
     /// As [`Self::fresh`].
-    pub async fn refreshed(&self) -> anyhow::Result<Arc<Catalogue>> {
+    pub async fn refreshed(&self) -> anyhow::Result<Arc<Reading>> {
         let asked_at = Instant::now();
         let mut reader = self.reader.lock().await;
-        if self.read_at.load().as_ref().is_some_and(|read_at| **read_at > asked_at) {
-            return Ok(self.current());
+        if self.newest.load().began.is_some_and(|began| began > asked_at) {
+            return Ok(self.newest());
         }
         self.read(&mut reader).await
     }
@@ -127,7 +143,7 @@ impl CatalogueKeeper {
             );
             reader.roles.insert(role.clone());
         }
-        let snapshot = self.read(&mut reader).await?;
+        let snapshot = Arc::clone(&self.read(&mut reader).await?.catalogue);
         // A role that does not exist is not kept, so that made-up names do not fill the list.
         if snapshot.role(role).is_none() {
             reader.roles.remove(role);
@@ -136,11 +152,11 @@ impl CatalogueKeeper {
     }
 
     fn age(&self) -> Option<Duration> {
-        self.read_at.load().as_ref().map(|read_at| read_at.elapsed())
+        self.newest.load().began.map(|began| began.elapsed())
     }
 
     /// Starts to read unless somebody reads already.
-    fn read_in_background(self: &Arc<Self>) {
+    pub fn read_in_background(self: &Arc<Self>) {
         let Ok(mut reader) = Arc::clone(&self.reader).try_lock_owned() else { return };
         let keeper = Arc::clone(self);
         tokio::spawn(async move {
@@ -150,8 +166,8 @@ impl CatalogueKeeper {
         });
     }
 
-    async fn read(&self, reader: &mut Reader) -> anyhow::Result<Arc<Catalogue>> {
-        let started = Instant::now();
+    async fn read(&self, reader: &mut Reader) -> anyhow::Result<Arc<Reading>> {
+        let began = Instant::now();
         // A connection that broke shows it at its next use; one new connection is tried then.
         let was_connected = reader.client.is_some();
         let outcome = match self.read_once(reader).await {
@@ -170,14 +186,14 @@ impl CatalogueKeeper {
                 self.health.set_database(Condition::Down { reason });
             }
         }
-        let snapshot = Arc::new(outcome?);
+        let (catalogue, place) = outcome?;
         self.metrics.catalogue_refreshes.increment(1);
-        self.current.store(Arc::clone(&snapshot));
-        self.read_at.store(Some(Arc::new(started)));
-        Ok(snapshot)
+        let reading = Arc::new(Reading { catalogue, place, began: Some(began) });
+        self.newest.store(Arc::clone(&reading));
+        Ok(reading)
     }
 
-    async fn read_once(&self, reader: &mut Reader) -> anyhow::Result<Catalogue> {
+    async fn read_once(&self, reader: &mut Reader) -> anyhow::Result<(Arc<Catalogue>, Place)> {
         if reader.client.as_ref().is_none_or(Client::is_closed) {
             reader.client = Some(database::connect(&self.connect).await?);
         }
@@ -185,9 +201,14 @@ impl CatalogueKeeper {
             anyhow::bail!("connect to PostgreSQL: no connection");
         };
         let previous = self.current();
-        let mut snapshot =
+        let (read, place) =
             read::catalogue(client, &self.publications, &previous, &reader.roles).await?;
-        snapshot.generation = previous.generation + 1;
-        Ok(snapshot)
+        // What is derived from a catalogue is kept for as long as it says the same.
+        if read.says_the_same(&previous) {
+            return Ok((previous, place));
+        }
+        let mut catalogue = read.sharing(&previous);
+        catalogue.generation = self.next_generation();
+        Ok((Arc::new(catalogue), place))
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 use walcast_change::{
-    Collation, Column, ColumnSet, Field, PgType, ReplicaIdentity, RoleId, Table, TableId,
+    Collation, Column, ColumnSet, Field, Lsn, PgType, ReplicaIdentity, RoleId, Table, TableId,
     TableKind, TypeId, TypeKind, TypeRegistry,
 };
 use walcast_filters::{
@@ -22,8 +22,9 @@ use walcast_filters::{
     },
 };
 
-use crate::catalogue::{Catalogue, KnownRole, KnownTable};
+use crate::catalogue::{Catalogue, KnownRole, KnownTable, reading::Place, snapshot::Snapshot};
 
+const PLACE: &str = include_str!("read/place.sql");
 const TABLES: &str = include_str!("read/tables.sql");
 const COLUMNS: &str = include_str!("read/columns.sql");
 const TYPES: &str = include_str!("read/types.sql");
@@ -37,9 +38,11 @@ const ATTEMPTS_MAX: usize = 5;
 /// Reads a snapshot: the tables of the publications, those of `previous` that still exist, and
 /// `roles`.
 ///
-/// PostgreSQL's privilege functions answer by the newest state, not by the transaction's snapshot. A
-/// transaction that enabled row security and granted SELECT could thus be seen half. So tables and
-/// policies are read once more afterwards; when they differ, everything is read again.
+/// PostgreSQL's functions for privileges and for the text of expressions answer by the newest state,
+/// not by the transaction's snapshot. A transaction that enabled row security and granted SELECT
+/// could thus be seen half. So tables and policies, and a digest of what those functions read, are
+/// read once more afterwards; when they differ, everything is read again. What is returned is then
+/// the state of the first snapshot.
 ///
 /// # Errors
 /// When a statement fails, or the catalogue changes faster than it can be read.
@@ -48,23 +51,31 @@ pub async fn catalogue(
     publications: &[String],
     previous: &Catalogue,
     roles: &BTreeSet<Role>,
-) -> anyhow::Result<Catalogue> {
+) -> anyhow::Result<(Catalogue, Place)> {
     let known: Vec<u32> = previous.tables.keys().map(|id| id.0).collect();
     for _ in 0..ATTEMPTS_MAX {
         let transaction = begin(client).await?;
         let guards = guards(&transaction, publications, &known).await?;
         let ids: Vec<u32> = guards.tables.iter().map(|table| table.id.0).collect();
+        let (place, digest) = place(&transaction, &ids).await.context("read the place")?;
         let types = Arc::new(types(&transaction, &ids).await.context("read the types")?);
+        // One value for equal types makes tables quick to compare.
+        let earlier = previous.tables.values().map(|known| &known.table.types).next();
+        let types = match earlier {
+            Some(earlier) if *earlier == types => Arc::clone(earlier),
+            _ => types,
+        };
         let columns = columns(&transaction, &ids, &types).await.context("read the columns")?;
         let roles = known_roles(&transaction, &ids, roles).await.context("read the roles")?;
         transaction.commit().await?;
 
         let transaction = begin(client).await?;
         let guards_after = self::guards(&transaction, publications, &known).await?;
+        let (_, digest_after) = self::place(&transaction, &ids).await.context("read the place")?;
         transaction.commit().await?;
-        if guards == guards_after {
+        if guards == guards_after && digest == digest_after {
             let tables = assemble(guards, columns, &types);
-            return Ok(Catalogue { generation: 0, tables, roles });
+            return Ok((Catalogue { generation: 0, tables, roles }, place));
         }
     }
     anyhow::bail!("read the catalogue: it changed each time it was read")
@@ -81,6 +92,21 @@ async fn begin(client: &mut Client) -> anyhow::Result<Transaction<'_>> {
     // Compiling these statements costs 1.8 s, running them 0.02 s.
     transaction.batch_execute("set local search_path = ''; set local jit = off").await?;
     Ok(transaction)
+}
+
+/// Where the transaction's snapshot is in the stream, and a digest of what is not read through it.
+async fn place(transaction: &Transaction<'_>, tables: &[u32]) -> anyhow::Result<(Place, String)> {
+    let row = transaction.query_one(PLACE, &[&tables]).await?;
+    let text: &str = row.try_get("snapshot")?;
+    let snapshot = Snapshot::parse(text).with_context(|| format!("understand {text:?}"))?;
+    let position: i64 = row.try_get("position")?;
+    let trigger: Option<&str> = row.try_get("trigger")?;
+    let place = Place {
+        snapshot,
+        position: Lsn::new(position.cast_unsigned()),
+        trigger: trigger.map(Into::into),
+    };
+    Ok((place, row.try_get("digest")?))
 }
 
 /// What decides about rows, beside the privileges.

@@ -12,7 +12,7 @@ use super::{Item, Matrix, Outcome, table_name};
 /// Judges every filter.
 pub async fn run(database: &Database, matrix: &Matrix) -> Result<Vec<(String, Verdict)>> {
     let mut session = database.session().await?;
-    let catalogue = walcast_server::catalogue::read::catalogue(
+    let (catalogue, _) = walcast_server::catalogue::read::catalogue(
         &mut session,
         &["supabase_realtime".to_owned()],
         &walcast_server::catalogue::Catalogue::default(),
