@@ -8,6 +8,7 @@ mod idle;
 mod join;
 mod oracle;
 mod path;
+mod payloads;
 mod regressions;
 mod subscribing;
 mod tokens;

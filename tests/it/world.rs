@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use walcast_tests::{Client, Database, Postgres, Token, Version, Walcast, WalcastBuilder};
+use walcast_tests::{Client, Database, Message, Postgres, Token, Version, Walcast, WalcastBuilder};
 
 /// A signed-in user.
 pub const ALICE: &str = "a11ce000-0000-4000-8000-000000000001";
@@ -81,18 +81,21 @@ impl World {
 
     /// The `data` of all changes on `realtime:test` that were committed before this moment.
     pub async fn settled(&self, client: &mut Client) -> Result<Vec<Value>> {
+        let messages = self.settled_messages(client).await?;
+        Ok(messages.iter().map(|message| message.data().clone()).collect())
+    }
+
+    /// The same as whole messages.
+    pub async fn settled_messages(&self, client: &mut Client) -> Result<Vec<Message>> {
         let id = self
             .database
             .text("insert into marks default values returning id")
             .await?
             .context("a mark has an id")?;
         await_mark(client, &id).await?;
-        let messages = client.take_inbox();
-        Ok(messages
-            .iter()
-            .filter(|message| message.is_change() && message.topic == "realtime:test")
-            .map(|message| message.data().clone())
-            .collect())
+        let mut messages = client.take_inbox();
+        messages.retain(|message| message.is_change() && message.topic == "realtime:test");
+        Ok(messages)
     }
 
     /// Stops everything.
