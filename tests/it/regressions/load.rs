@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use walcast_tests::{Token, Walcast, eventually};
 
-use crate::world::{ALICE, World};
+use crate::world::{ALICE, BOB, World, summary};
 
 /// W20: a transaction was held whole, and lost when it took too long. It passes through in pieces:
 /// the process' memory does not follow the transaction's size, and no row is missing.
@@ -78,6 +78,56 @@ async fn w21_an_unrelated_bulk_load_holds_up_nothing() -> Result<()> {
     let ids: Vec<u64> = changes.iter().filter_map(|data| data["record"]["id"].as_u64()).collect();
     assert_eq!(ids, (1..=21).collect::<Vec<u64>>());
     wait_for_slot(&world).await?;
+    world.end().await
+}
+
+/// W22: a policy that takes its time held up every table. It holds up its own audience alone: while
+/// it runs the others receive their rows, those of the same table and transaction included, and its
+/// own rows come when it is done, in their order.
+#[tokio::test]
+async fn w22_a_slow_policy_holds_up_its_own_audience_alone() -> Result<()> {
+    slow_policy_beside("true").await
+}
+
+/// Runs a policy that does not end until it may, beside another audience of the same table whose
+/// policy is `others`, and somebody on another table.
+async fn slow_policy_beside(others: &str) -> Result<()> {
+    const LOCK: u32 = 22;
+    let world = World::with(
+        "w22",
+        &format!(
+            "create function slow() returns bool language plpgsql as
+               $$ begin perform pg_advisory_xact_lock_shared({LOCK}); return true; end $$;
+             create table notes (id int primary key, n int);
+             alter table notes enable row level security;
+             create policy p on notes for select to authenticated using (slow());
+             create policy q on notes for select to anon using ({others});
+             create table calm (id int primary key);
+             alter publication supabase_realtime add table notes, calm;"
+        ),
+        |builder| builder.set("WALCAST_AUTHORIZATION_TIMEOUT", "60s"),
+    )
+    .await?;
+    let mut victim = world.listener(&Token::user(ALICE), "notes").await?;
+    let mut neighbour = world.listener(&Token::anon(), "notes").await?;
+    let mut bystander = world.listener(&Token::user(BOB), "calm").await?;
+    let session = world.database.session().await?;
+    session.batch_execute(&format!("select pg_advisory_lock({LOCK})")).await?;
+
+    world.database.run("insert into notes values (1, 1); insert into calm values (1)").await?;
+    let waiting = "select 1 from pg_locks where locktype = 'advisory' and not granted \
+                   and database = (select oid from pg_database where datname = current_database())";
+    eventually("the policy to run", || world.database.text(waiting)).await?;
+    world.database.run("insert into calm values (2); insert into notes values (2, 2)").await?;
+    for (client, who) in [(&mut bystander, "bystander"), (&mut neighbour, "neighbour")] {
+        for id in [1, 2] {
+            let data = client.change_on("realtime:test").await.context(who)?;
+            assert_eq!(data["record"]["id"], id, "{who}");
+        }
+    }
+    assert_eq!(world.database.text(waiting).await?.as_deref(), Some("1"), "it runs on");
+    session.batch_execute(&format!("select pg_advisory_unlock({LOCK})")).await?;
+    assert_eq!(summary(&world.settled(&mut victim).await?), ["INSERT 1", "INSERT 2"]);
     world.end().await
 }
 
