@@ -45,6 +45,9 @@ fn comparison(column: &str, condition: &Condition, data_type: &PgType, kind: Kin
         // A cast would take the trailing blanks off a char(n).
         let left = if matches!(kind, Kind::Bpchar | Kind::Name) {
             column.to_owned()
+        } else if kind == Kind::Enum {
+            // A user may have defined a cast from the enum to text; the label is meant.
+            format!("pg_catalog.textin(pg_catalog.enum_out({column}))")
         } else {
             format!("{column}::{TEXT}")
         };

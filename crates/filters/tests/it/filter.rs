@@ -249,6 +249,7 @@ fn a_filter_is_written_as_sql() {
         ("ch", oid::BPCHAR),
         ("by", oid::BYTEA),
         ("q\"", oid::TEXT),
+        ("m", MOOD),
     ]);
     let check = |text: &str, expected: &str| {
         assert_eq!(filter(text, &table).expect(text).to_sql(&table), expected, "{text}");
@@ -257,6 +258,11 @@ fn a_filter_is_written_as_sql() {
     check(
         "n=not.gte.5,s=like.a'\\%",
         r#"NOT ("n" >= '5'::"pg_catalog"."int4") AND ("s"::"pg_catalog"."text" LIKE E'a''\\%'::"pg_catalog"."text")"#,
+    );
+    // A user may have defined a cast from an enum to text (found by the oracle).
+    check(
+        "m=imatch.^a",
+        r#"(pg_catalog.textin(pg_catalog.enum_out("m")) ~* '^a'::"pg_catalog"."text")"#,
     );
     check("b=not.is.true", r#"("b" IS NOT TRUE)"#);
     check("n=not.isdistinct.1", r#"("n" IS NOT DISTINCT FROM '1'::"pg_catalog"."int4")"#);
