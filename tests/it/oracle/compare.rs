@@ -96,7 +96,7 @@ pub async fn world(world: &World, stage: &Stage, report: &mut Report) -> Result<
             let key = (asking.role.clone(), projection);
             if let Some((other, twin)) = seen.get(&key) {
                 report.pairs += 1;
-                if other.rows != look.sight.rows {
+                if other.visible() != look.sight.visible() {
                     report.find(PROJECTION, &look.signature(), || {
                         format!("{}the other's claims: {}\n", look.case(None), twin.claims)
                     });

@@ -43,6 +43,14 @@ pub struct Sight {
     pub error: Option<String>,
 }
 
+impl Sight {
+    /// The positions of the rows it shows.
+    pub fn visible(&self) -> Vec<usize> {
+        let rows = self.rows.iter().enumerate();
+        rows.filter(|(_, shown)| **shown == Shown::Yes).map(|(position, _)| position).collect()
+    }
+}
+
 /// Lets an audience look at a table.
 pub async fn look(session: &Client, asking: &Asking, table: &str, n_rows: usize) -> Result<Sight> {
     let begin = format!("begin; set local statement_timeout = '20s'; {}", asking.become_sql());

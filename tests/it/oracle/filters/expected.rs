@@ -31,6 +31,19 @@ fn rule(written: &Written) -> Option<&'static str> {
         // There is a `bytea ~~ bytea`, but nothing that ignores case.
         Operator::Ilike if kind == "bytea" => Some("42883"),
         Operator::Ilike | Operator::Match | Operator::Imatch if !is_text => Some("P0001"),
+        // There is no operator, whatever the operand.
+        Operator::Eq
+        | Operator::Neq
+        | Operator::Lt
+        | Operator::Lte
+        | Operator::Gt
+        | Operator::Gte
+        | Operator::In
+        | Operator::IsDistinct
+            if kind == "json" =>
+        {
+            Some("42883")
+        }
         // `any` compares elements, not arrays.
         Operator::In if matches!(kind, "texts" | "ints" | "uuids") => Some("42883"),
         Operator::In if written.items.len() > IN_MAX => Some("P0001"),
