@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use walcast_change::{Cell, ColumnSet, Row};
+use walcast_change::{Cell, ColumnSet, Row, Table};
 use walcast_filters::{
     Filter, Match,
     claims::{Audience, Claims, Role},
@@ -33,6 +33,7 @@ const ANSWER_SHOWN: &str = "the question's answer is no where PostgreSQL shows t
 const PROJECTION: &str = "audiences with equal projections see different rows";
 const NEVER: &str = "PostgreSQL shows a row although none can be visible";
 const NECESSARY: &str = "PostgreSQL shows a row that lacks what is necessary";
+const REORDERED: &str = "the verdict depends on the order of the columns";
 const PARTIAL: &str =
     "a row of which a column is unknown gets a verdict that its value contradicts";
 
@@ -91,6 +92,7 @@ pub async fn world(world: &World, stage: &Stage, report: &mut Report) -> Result<
                 case,
             }));
             compare_partial(&look, &mut random, report);
+            compare_reordered(&look, &mut random, report);
             compare_necessary(&look, report);
             let projection = look.rule.claims_read().project(&look.audience.claims);
             let key = (asking.role.clone(), projection);
@@ -204,6 +206,22 @@ fn compare_partial(look: &Look<'_>, random: &mut Random, report: &mut Report) {
         if disagreement(verdict, *shown).is_some() {
             report.find(PARTIAL, &look.signature(), || look.case(Some(position)));
         }
+    }
+}
+
+/// The leaf of a partitioned table may have the columns of its root in another order.
+fn compare_reordered(look: &Look<'_>, random: &mut Random, report: &mut Report) {
+    let table = &look.guard.table;
+    let positions: Vec<usize> = (0..table.columns.len()).collect();
+    let order = random.sample(&positions, positions.len());
+    let columns = order.iter().filter_map(|position| table.columns.get(*position).cloned());
+    let leaf = Table { columns: columns.collect(), ..table.clone() };
+    let position = random.below(look.stage.rows.len());
+    let Some(row) = look.stage.rows.get(position) else { return };
+    let reordered: Row = order.iter().map(|position| row.cell(*position)).collect();
+    let verdict = look.rule.decide(table, row, &look.audience);
+    if look.rule.decide(&leaf, &reordered, &look.audience) != verdict {
+        report.find(REORDERED, &look.signature(), || look.case(Some(position)));
     }
 }
 

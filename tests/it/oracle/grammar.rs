@@ -5,7 +5,7 @@
 //! $col:int4   a column of it; a literal when the table has none
 //! $lit:int4   a literal
 //! $T          a comparable kind, the same one everywhere in the rule
-//! $table      the table's name
+//! $table      the table's name, $row its rows as a whole
 //! $op $path $pattern $regex $claims   a word of the lists below
 //! ```
 
@@ -92,6 +92,30 @@ impl Grammar<'_> {
         self.expand("bool", budget, random)
     }
 
+    /// A condition of a size that nobody writes, but programs do.
+    pub fn large_condition(&self, random: &mut Random) -> Expression {
+        let inside = self.condition(random, 1);
+        let join = |count: usize, word: &str, random: &mut Random| {
+            let parts = (0..count).map(|_| self.condition(random, 0).sql);
+            parts.collect::<Vec<_>>().join(word)
+        };
+        let sql = match random.below(5) {
+            0 => format!("{}{}{}", "not (".repeat(300), inside.sql, ")".repeat(300)),
+            1 => join(200, " or ", random),
+            2 => join(200, " and ", random),
+            3 => {
+                let kind = *random.pick(&["int4", "text", "uuid", "numeric", "timestamp"]);
+                let items: Vec<String> = (0..3000).map(|_| kind_of(kind).literal(random)).collect();
+                format!("{} in ({})", self.column(kind, random), items.join(", "))
+            }
+            _ => {
+                let when = "case when ".repeat(60);
+                format!("{when}{}{}", inside.sql, " then true else false end".repeat(60))
+            }
+        };
+        Expression { sql, parts: vec![inside] }
+    }
+
     fn expand(&self, kind: &str, budget: usize, random: &mut Random) -> Expression {
         let is_leaf =
             if kind == "bool" { random.chance(12) } else { budget == 0 || random.chance(55) };
@@ -148,6 +172,9 @@ impl Grammar<'_> {
             ("col", _) => leaf(self.column(key, random)),
             ("lit", _) => leaf(kind_of(key).literal(random)),
             (_, "table") => leaf(self.table.to_owned()),
+            (_, "row") => {
+                leaf(self.table.rsplit_once('.').map_or(self.table, |(_, name)| name).to_owned())
+            }
             (_, "op") => leaf((*random.pick(OPERATORS)).to_owned()),
             (_, "path") => word_of(PATHS, random),
             (_, "pattern") => word_of(PATTERNS, random),

@@ -149,6 +149,8 @@ const OBJECTS: &[&str] = &[
        $$ select a = b $$",
     "create function public.same_text(a text, b text) returns boolean language plpgsql volatile as \
        $$ begin if a = 'b' then raise exception 'b'; end if; return a is not distinct from b; end $$",
+    "create function public.whole_row(a anyelement) returns boolean language sql immutable as \
+       $$ select a is not null $$",
     "create function public.flip(a boolean) returns boolean language sql as $$ select not a $$",
     "create function public.lower(a varchar) returns varchar language sql immutable as $$ select 'low' $$",
     "create function public.uid() returns uuid language sql stable as \
@@ -359,11 +361,12 @@ fn policies(table: &str, columns: &[Column], random: &mut Random) -> Vec<PolicyP
             random.sample(NAMED, n_roles).join(", ")
         };
         let budget = *random.pick(&[0, 1, 1, 2, 2, 3]);
-        PolicyPlan {
-            head: head(number, kind, command, &roles),
-            condition: grammar.condition(random, budget),
-            clause: "using",
-        }
+        let condition = if random.chance(2) {
+            grammar.large_condition(random)
+        } else {
+            grammar.condition(random, budget)
+        };
+        PolicyPlan { head: head(number, kind, command, &roles), condition, clause: "using" }
     });
     plans.collect()
 }

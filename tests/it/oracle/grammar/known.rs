@@ -4,16 +4,16 @@ use super::{Rule, rule};
 
 /// Conditions over leaves.
 pub const PLAIN_CONDITIONS: &[&str] = &[
-    "$col:T $op $lit:T",
-    "$col:T = $lit:T",
-    "$col:T = $col:T",
-    "$col:uuid = auth.uid()",
-    "$col:uuid = (select auth.uid())",
-    "auth.uid() = $col:uuid",
-    "$col:T is null",
-    "$col:T is not null",
-    "auth.role() = $lit:text",
-    "$col:bool",
+    "($col:T $op $lit:T)",
+    "($col:T = $lit:T)",
+    "($col:T = $col:T)",
+    "($col:uuid = auth.uid())",
+    "($col:uuid = (select auth.uid()))",
+    "(auth.uid() = $col:uuid)",
+    "($col:T is null)",
+    "($col:T is not null)",
+    "(auth.role() = $lit:text)",
+    "($col:bool)",
 ];
 
 /// Everything the compiler is to know.
