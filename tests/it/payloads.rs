@@ -3,6 +3,7 @@
 mod changes;
 mod identities;
 mod messages;
+mod refusals;
 mod size;
 mod values;
 

@@ -270,3 +270,59 @@ async fn a_table_without_identity_delivers_its_inserts() -> Result<()> {
     assert_eq!(changes[0]["record"], json!({"id": 1, "code": "a", "n": null, "body": null}));
     world.end().await
 }
+
+/// Of several errors the first is told: no primary key, then privileges, then the size.
+#[tokio::test]
+async fn one_error_is_told_where_several_apply() -> Result<()> {
+    let setup = "
+        create table keyless (id int, body text); revoke select on keyless from anon;
+        create table hidden (id int primary key, body text); revoke select on hidden from anon;
+        create table large (id int primary key, body text);
+        alter publication supabase_realtime add table keyless, hidden, large;";
+    let world =
+        World::with("one_error", setup, |builder| builder.set("WALCAST_MAX_RECORD_BYTES", "1000"))
+            .await?;
+    for (table, error) in [
+        ("keyless", "Error 400: Bad Request, no primary key"),
+        ("hidden", "Error 401: Unauthorized"),
+        ("large", "Error 413: Payload Too Large"),
+    ] {
+        let mut client = world.listener(&Token::anon(), table).await?;
+        let row = format!("insert into {table} values (1, repeat('x', 5000))");
+        world.database.run(&row).await?;
+        let changes = world.settled(&mut client).await?;
+        assert_eq!(changes.len(), 1, "{table}");
+        assert_eq!(changes[0]["errors"], json!([error]));
+    }
+    world.end().await
+}
+
+/// A filter on a DELETE sees the columns of the replica identity, and no others.
+#[tokio::test]
+async fn a_filter_on_a_delete_sees_what_the_identity_holds() -> Result<()> {
+    for (identity, seen) in [
+        ("default", &["id=eq.1"][..]),
+        ("full", &["id=eq.1", "code=eq.a", "n=gt.0", "body=is.null"]),
+        ("using index notes_code", &["code=eq.a"]),
+    ] {
+        let setup = format!(
+            "{NOTES} alter table notes replica identity {identity};
+             insert into notes values (1, 'a', 1);"
+        );
+        let world = World::new("delete_filter", &setup).await?;
+        let mut clients = Vec::new();
+        for filter in ["id=eq.1", "code=eq.a", "n=gt.0", "body=is.null", "id=eq.2", "code=neq.a"] {
+            let binding = json!([
+                {"event": "DELETE", "schema": "public", "table": "notes", "filter": filter},
+            ]);
+            clients.push((filter, world.listener_to(&Token::anon(), &binding).await?));
+        }
+        world.database.run("delete from notes").await?;
+        for (filter, client) in &mut clients {
+            let n_changes = usize::from(seen.contains(filter));
+            assert_eq!(world.settled(client).await?.len(), n_changes, "{identity} {filter}");
+        }
+        world.end().await?;
+    }
+    Ok(())
+}

@@ -249,6 +249,35 @@ async fn a_value_inside_another_is_what_postgres_makes_of_it() -> Result<()> {
     world.end().await
 }
 
+/// Neither the settings of the session that writes nor those of its role.
+#[tokio::test]
+async fn settings_of_the_writer_do_not_matter() -> Result<()> {
+    let world = World::new(
+        "writer_settings",
+        "create table notes (id int primary key, d date, at timestamptz, i interval, f float8,
+           b bytea, r tstzrange, m money[]);
+         alter publication supabase_realtime add table notes;",
+    )
+    .await?;
+    let mut client = world.listener(&Token::anon(), "notes").await?;
+    world
+        .database
+        .run(
+            r"set datestyle = 'German'; set timezone = 'Asia/Tokyo'; set intervalstyle = 'iso_8601';
+             set extra_float_digits = -5; set bytea_output = 'escape';
+             insert into notes values (1, '29.02.2024', '2024-07-01 12:00:00+00', '1 day 02:00:00',
+               0.30000000000000004, '\x00ff', '[2024-07-01 12:00:00+00,)', '{1.5}')",
+        )
+        .await?;
+    assert_eq!(
+        world.settled(&mut client).await?[0]["record"],
+        json!({"id": 1, "d": "2024-02-29", "at": "2024-07-01T12:00:00+00:00", "i": "1 day 02:00:00",
+               "f": 0.300_000_000_000_000_04, "b": "00ff", "r": "[\"2024-07-01 12:00:00+00\",)",
+               "m": ["$1.50"]})
+    );
+    world.end().await
+}
+
 /// PostgreSQL 14 sends the byte as it is, which is no UTF-8; nobody can ask it about such a value,
 /// so a policy that reads the column hides the row there.
 #[tokio::test]
