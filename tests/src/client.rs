@@ -1,6 +1,7 @@
 //! A client that speaks the Phoenix protocol over a real WebSocket, in both versions.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -265,6 +266,18 @@ impl Client {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error.into()),
                 None => bail!("the server hung up after {seen} changes"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the changes that come, without looking into them, until the connection ends.
+    pub async fn count_changes(&mut self, seen: &AtomicU64) -> Result<()> {
+        while let Some(frame) = self.socket.next().await {
+            if let Frame::Text(text) = frame?
+                && text.contains("\"postgres_changes\"")
+            {
+                seen.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(())

@@ -1,14 +1,16 @@
 //! The measures, as a table.
 
+mod cpu;
 mod crates;
 mod drain;
 mod latency;
+mod subscribers;
 
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
-use clap::Args;
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
 
 /// What to measure.
 #[derive(Args, Debug)]
@@ -25,9 +27,31 @@ pub struct Options {
     /// How many seconds each latency is measured.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Leaves out what needs no PostgreSQL.
-    #[arg(long)]
-    only_end_to_end: bool,
+    /// The largest number of subscribers.
+    #[arg(long, default_value_t = 100_000)]
+    subscribers_max: u64,
+    /// What to measure; everything when none is named.
+    #[arg(long, value_enum)]
+    part: Vec<Part>,
+}
+
+/// A group of measures.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Part {
+    /// The benchmarks that stand beside the code; they need no PostgreSQL.
+    Crates,
+    /// How quickly a backlog is worked off.
+    Drain,
+    /// From a commit to the client.
+    Latency,
+    /// What a change costs by the number of subscribers.
+    Subscribers,
+}
+
+impl Options {
+    fn has(&self, part: Part) -> bool {
+        self.part.is_empty() || self.part.contains(&part)
+    }
 }
 
 /// Measures release builds and prints tables.
@@ -35,13 +59,24 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
     if cfg!(debug_assertions) {
         return run_release_build(root, options);
     }
-    if !options.only_end_to_end {
+    if options.has(Part::Crates) {
         crates::run(root)?;
+    }
+    if options.part == [Part::Crates] {
+        return Ok(());
     }
     super::vectors::build_server(root)?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        Box::pin(drain::run(options)).await?;
-        Box::pin(latency::run(options)).await
+        if options.has(Part::Drain) {
+            Box::pin(drain::run(options)).await?;
+        }
+        if options.has(Part::Latency) {
+            Box::pin(latency::run(options)).await?;
+        }
+        if options.has(Part::Subscribers) {
+            Box::pin(subscribers::run(options)).await?;
+        }
+        Ok(())
     })
 }
 
@@ -53,7 +88,11 @@ fn run_release_build(root: &Path, options: &Options) -> Result<()> {
     command.args(["--rows-per-transaction", &options.rows_per_transaction.to_string()]);
     command.args(["--rounds", &options.rounds.to_string()]);
     command.args(["--seconds", &options.seconds.to_string()]);
-    command.args(options.only_end_to_end.then_some("--only-end-to-end"));
+    command.args(["--subscribers-max", &options.subscribers_max.to_string()]);
+    for part in &options.part {
+        let name = part.to_possible_value().context("a part has a name")?;
+        command.args(["--part", name.get_name()]);
+    }
     if !command.current_dir(root).status()?.success() {
         bail!("the release build of the measures failed");
     }

@@ -1,15 +1,14 @@
 //! How quickly a backlog is worked off, beside PostgreSQL's own reader on the same WAL.
 
-use std::fs;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use walcast_tests::{Client, Database, Postgres, SUPERUSER, Token, Version, Walcast};
 
-use super::Options;
+use super::{Options, cpu};
 
 /// Limits that the backlog of a drain cannot reach: it is not the slow client that is measured.
 const UNBOUNDED: [(&str, &str); 2] =
@@ -99,14 +98,14 @@ async fn round(options: &Options) -> Result<(Vec<Drained>, Drained)> {
     let end = database.text("select pg_current_wal_flush_lsn()").await?.context("a position")?;
 
     let before_walcast = recvlogical(&server, &database, REFERENCE_SLOTS[0], &end)?;
-    let before = cpu_seconds(walcast.id())?;
+    let before = cpu::of_process(walcast.id())?;
     let started = Instant::now();
     kill_process(sender, Signal::CONT)?;
     client.skip_changes(options.rows).await?;
     let own = Drained {
         name: "walcast, one subscriber",
         seconds: started.elapsed().as_secs_f64(),
-        cpu_seconds: cpu_seconds(walcast.id())? - before,
+        cpu_seconds: cpu::of_process(walcast.id())? - before,
     };
     drop((client, walcast));
     let after_walcast = recvlogical(&server, &database, REFERENCE_SLOTS[1], &end)?;
@@ -137,7 +136,7 @@ fn recvlogical(
         println!("pg_recvlogical is not installed beside {}", server.programs().folder.display());
         return Ok(None);
     }
-    let before = children_cpu_seconds()?;
+    let before = cpu::of_children()?;
     let started = Instant::now();
     let mut child = Command::new(program)
         .args(["-h", "127.0.0.1", "-p", &server.port().to_string(), "-U", SUPERUSER])
@@ -153,31 +152,6 @@ fn recvlogical(
     Ok(Some(Drained {
         name: "pg_recvlogical, /dev/null",
         seconds: started.elapsed().as_secs_f64(),
-        cpu_seconds: children_cpu_seconds()? - before,
+        cpu_seconds: cpu::of_children()? - before,
     }))
-}
-
-/// User and system time of a process.
-fn cpu_seconds(id: u32) -> Result<f64> {
-    ticks(&format!("/proc/{id}/stat"), 11)
-}
-
-/// User and system time of the children that have ended.
-fn children_cpu_seconds() -> Result<f64> {
-    ticks("/proc/self/stat", 13)
-}
-
-/// The sum of two neighbouring fields of a stat file, counted after the program's name.
-fn ticks(path: &str, first: usize) -> Result<f64> {
-    /// USER_HZ is 100 on every Linux that has /proc.
-    const PER_SECOND: f64 = 100.0;
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-    let (_, fields) = text.rsplit_once(") ").context("a stat file names its program")?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let mut sum = Duration::ZERO;
-    for index in [first, first + 1] {
-        let ticks: f64 = fields.get(index).context("a stat file is too short")?.parse()?;
-        sum += Duration::from_secs_f64(ticks / PER_SECOND);
-    }
-    Ok(sum.as_secs_f64())
 }
