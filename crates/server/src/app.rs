@@ -62,13 +62,14 @@ impl App {
             Arc::clone(&health),
             Arc::clone(&metrics),
         ));
-        let authorizer = Arc::new(Authorizer::new(
+        let authorizer = Authorizer::new(
             config.database.clone(),
             config.authorization.connections,
             config.authorization.statement_timeout,
             Arc::clone(&health),
             Arc::clone(&metrics),
-        ));
+        );
+        let authorizer = Arc::new(authorizer.looking_into(Arc::clone(&catalogue)));
         let (router, router_handle) = Router::new(RouterParts {
             catalogue: Arc::clone(&catalogue),
             authorizer: Arc::clone(&authorizer),

@@ -22,6 +22,7 @@
 mod evaluate;
 mod image;
 mod lanes;
+mod outdated;
 mod pace;
 
 use std::{
@@ -31,17 +32,22 @@ use std::{
 };
 
 use futures_util::future::{join_all, join4};
-use tokio_postgres::{Error, error::SqlState, types::Type};
+use tokio_postgres::{Client, Error, error::SqlState, types::Type};
 use walcast_filters::claims::Audience;
 use walcast_replicator::ConnectOptions;
 
 pub use self::image::composite_literal;
 use self::{
-    evaluate::{Failure, evaluate, halves, settings},
+    evaluate::{Failure, Words, evaluate, halves, settings},
     lanes::{Lane, Lanes, RECONNECT_PAUSE},
+    outdated::{Renewal, Renewed, is_sign},
     pace::{Expression, Pace, Paces},
 };
-use crate::{catalogue::KnownTable, http::Health, telemetry::Metrics};
+use crate::{
+    catalogue::{KnownTable, keeper::CatalogueKeeper},
+    http::Health,
+    telemetry::Metrics,
+};
 
 /// Questions in flight on one connection at a time.
 const QUICK_IN_FLIGHT: usize = 64;
@@ -98,6 +104,8 @@ pub struct Authorizer {
     /// For what must not wait behind any question.
     own: Lanes,
     paces: Paces,
+    /// For questions that a change of definitions has overtaken.
+    renewal: Option<Renewal>,
     /// How long slow questions have been executing altogether.
     slow_spent: Mutex<Duration>,
     logged: Mutex<HashSet<(String, String)>>,
@@ -131,10 +139,17 @@ impl Authorizer {
             slow,
             own: Lanes::new(connect, health, 1),
             paces: Paces::default(),
+            renewal: None,
             slow_spent: Mutex::default(),
             logged: Mutex::default(),
             metrics,
         }
+    }
+
+    /// The same with a catalogue to look into when a change of definitions has overtaken a question.
+    #[must_use]
+    pub fn looking_into(self, catalogue: Arc<CatalogueKeeper>) -> Self {
+        Self { renewal: Some(Renewal::new(catalogue)), ..self }
     }
 
     /// One answer per image of each question: whether the expression is true.
@@ -234,16 +249,33 @@ impl Authorizer {
             let client = lane.connected().await;
             let started = Instant::now();
             let asked = open.iter().map(|(_, question)| {
-                evaluate(client, question, &question.images, &self.statement_timeout_ms)
+                self.evaluate(client, question, &question.images, &Words::RowType)
             });
             let outcomes = join_all(asked).await;
-            self.paces.note(expression, open.len(), started.elapsed());
+            let failed_at = Instant::now();
+            self.paces.note(expression, open.len(), failed_at.duration_since(started));
             let mut unanswered = Vec::new();
             for ((number, question), outcome) in open.into_iter().zip(outcomes) {
                 match outcome {
                     Ok(answer) => answers.push((number, answer)),
                     Err(Failure::Connection) => unanswered.push((number, question)),
                     Err(Failure::Statement(code)) => {
+                        let again = if is_sign(&code) {
+                            self.ask_in_other_words(&mut lane, question, &code, failed_at).await
+                        } else {
+                            Ok(None)
+                        };
+                        match again {
+                            Ok(None) => {}
+                            Ok(Some(answer)) => {
+                                answers.push((number, answer));
+                                continue;
+                            }
+                            Err(_) => {
+                                unanswered.push((number, question));
+                                continue;
+                            }
+                        }
                         self.note(question, &code);
                         if question.audience.is_none() && code == SqlState::QUERY_CANCELED {
                             // Clients choose filters: one that takes long is not worth more time.
@@ -266,6 +298,69 @@ impl Authorizer {
         answers
     }
 
+    /// Asks a question that a change of definitions may have overtaken over the columns its rows were
+    /// written with, and then in the newest catalogue's words. `None` when it raises in any.
+    async fn ask_in_other_words(
+        &self,
+        lane: &mut Lane<'_>,
+        question: &Question,
+        code: &SqlState,
+        failed_at: Instant,
+    ) -> Result<Option<Vec<bool>>, Failure> {
+        // A value that is written as a column's has the collation of its type.
+        if question.guard.has_own_collation || question.guard.table.columns.is_empty() {
+            return Ok(None);
+        }
+        let words = Words::Columns {
+            expression: Arc::clone(&question.expression),
+            table: Arc::clone(&question.guard),
+        };
+        let client = lane.connected().await;
+        match self.evaluate(client, question, &question.images, &words).await {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(Failure::Connection) => return Err(Failure::Connection),
+            Err(Failure::Statement(_)) => {}
+        }
+        let Some(renewal) = &self.renewal else { return Ok(None) };
+        if let Some(renewed) = renewal.known(question)
+            && let Some(answer) = self.ask_renewed(lane, question, renewed).await?
+        {
+            return Ok(Some(answer));
+        }
+        match renewal.looked_up(question, code, failed_at).await {
+            Some(renewed) => self.ask_renewed(lane, question, renewed).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn ask_renewed(
+        &self,
+        lane: &mut Lane<'_>,
+        question: &Question,
+        renewed: Renewed,
+    ) -> Result<Option<Vec<bool>>, Failure> {
+        let words = match renewed {
+            Renewed::Constant(answer) => return Ok(Some(vec![answer; question.images.len()])),
+            Renewed::Expression(expression, table) => Words::Columns { expression, table },
+        };
+        let client = lane.connected().await;
+        match self.evaluate(client, question, &question.images, &words).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Failure::Connection) => Err(Failure::Connection),
+            Err(Failure::Statement(_)) => Ok(None),
+        }
+    }
+
+    async fn evaluate(
+        &self,
+        client: &Client,
+        question: &Question,
+        images: &[Arc<str>],
+        words: &Words,
+    ) -> Result<Vec<bool>, Failure> {
+        evaluate(client, question, images, words, &self.statement_timeout_ms).await
+    }
+
     /// After an error or a time-out of a whole question, finds the rows it was about by halving it.
     /// Rows for which there is no time left are denied.
     async fn ask_in_parts(
@@ -282,7 +377,7 @@ impl Authorizer {
                 break;
             }
             let client = lane.connected().await;
-            match evaluate(client, question, images, &self.statement_timeout_ms).await {
+            match self.evaluate(client, question, images, &Words::RowType).await {
                 Ok(answer) => {
                     for (slot, answer) in answers.iter_mut().skip(part.start).zip(answer) {
                         *slot = answer;

@@ -36,6 +36,11 @@ pub struct KnownTable {
     pub table: Table,
     /// Its row security.
     pub row_security: RowSecurity,
+    /// Which rows of `pg_policy` its policies are, with their versions: equal as long as no policy
+    /// changes, whatever becomes of the names in it.
+    pub policy_versions: Box<str>,
+    /// Whether a column has another collation than its type.
+    pub has_own_collation: bool,
     /// Whether the publication publishes it.
     pub is_published: bool,
     /// The partitioned tables above it, nearest first.
@@ -176,6 +181,8 @@ mod tests {
         let known = |id, schema, name, is_published, ancestors: &[u32]| KnownTable {
             table: table(id, schema, name, &[("id", 1), ("body", 3)]),
             row_security: RowSecurity::default(),
+            policy_versions: "".into(),
+            has_own_collation: false,
             is_published,
             ancestors: ancestors.iter().copied().map(TableId).collect(),
         };

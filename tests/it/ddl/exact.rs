@@ -123,6 +123,26 @@ async fn a_policy_is_changed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_policy_is_changed_by_its_function() -> Result<()> {
+    let setup = format!(
+        "create function may_see(n int) returns bool language plpgsql as $$ begin return n % 2 = 0; end $$;
+         {NOTES}"
+    );
+    let even = |id: u64| if id.is_multiple_of(2) { body(id) } else { None };
+    let steps = [
+        Step {
+            change: "alter table notes enable row level security;
+                     create policy p on notes for select using (may_see(id))",
+            insert: BODY,
+            seen: even,
+        },
+        Step { change: "alter function may_see(int) rename to may_read", insert: BODY, seen: even },
+        Step { change: "alter function may_read(int) rename to may_see", insert: BODY, seen: even },
+    ];
+    check("a_policy_is_changed_by_its_function", &setup, &binding(), &steps).await
+}
+
+#[tokio::test]
 async fn select_is_granted_and_revoked() -> Result<()> {
     let refused = |_| unauthorized("notes");
     let steps = [
@@ -198,4 +218,68 @@ async fn a_table_joins_and_leaves_the_publication() -> Result<()> {
         },
     ];
     check("joins_and_leaves_the_publication", &setup, &binding, &steps).await
+}
+
+/// A policy that PostgreSQL must be asked about, over names that change under it.
+const MEMBERS: &str = "
+    create table members (note_parity int primary key);
+    insert into members values (0);
+    grant select on members to anon;
+    create table notes (id int primary key, body text);
+    alter table notes enable row level security;
+    create policy p on notes for select
+      using (exists (select from members where note_parity = id % 2 and body is not null));
+    alter publication supabase_realtime add table notes";
+
+fn even(id: u64) -> Option<Value> {
+    if id.is_multiple_of(2) { body(id) } else { None }
+}
+
+#[tokio::test]
+async fn names_in_a_policy_change() -> Result<()> {
+    let renamed = |id: u64| {
+        let record = json!({"id": id, "words": format!("b{id}")});
+        if id.is_multiple_of(2) { row("notes", &record) } else { None }
+    };
+    let words = "insert into notes (id, words) values ({id}, 'b{id}')";
+    let steps = [
+        Step { change: "", insert: BODY, seen: even },
+        Step { change: "alter table members rename to people", insert: BODY, seen: even },
+        Step {
+            change: "alter table people rename note_parity to parity",
+            insert: BODY,
+            seen: even,
+        },
+        Step { change: "alter table notes rename body to words", insert: words, seen: renamed },
+        Step { change: "alter table notes rename words to body", insert: BODY, seen: even },
+        Step {
+            change: "alter table notes add column extra text",
+            insert: BODY,
+            seen: |id| {
+                let record = json!({"id": id, "body": format!("b{id}"), "extra": null});
+                if id.is_multiple_of(2) { row("notes", &record) } else { None }
+            },
+        },
+        Step { change: "alter table notes drop column extra", insert: BODY, seen: even },
+    ];
+    check("names_in_a_policy_change", MEMBERS, &binding(), &steps).await
+}
+
+#[tokio::test]
+async fn a_table_with_a_policy_is_renamed_and_dropped() -> Result<()> {
+    let renamed = |id: u64| {
+        let record = json!({"id": id, "body": format!("b{id}")});
+        if id.is_multiple_of(2) { row("letters", &record) } else { None }
+    };
+    let letters = "insert into letters (id, body) values ({id}, 'b{id}')";
+    let steps = [
+        Step { change: "", insert: BODY, seen: even },
+        Step { change: "alter table notes rename to letters", insert: letters, seen: renamed },
+        Step {
+            change: "drop table letters; create table letters (id int primary key, body text)",
+            insert: "insert into letters (body, id) values ('b{id}', {id})",
+            seen: nothing,
+        },
+    ];
+    check("a_table_with_a_policy_is_renamed", MEMBERS, &binding(), &steps).await
 }

@@ -73,7 +73,7 @@ async fn exactly(name: &str, setup: &str, binding: &Value, steps: &[Step]) -> Re
     let last = writer.stop().await?;
     expected.extend((from..=last).filter_map(seen));
     got.extend(events(&world.settled(&mut client).await?));
-    same(name, &got, &expected)?;
+    assert_same(name, &got, &expected);
     world.end().await
 }
 
@@ -157,10 +157,10 @@ fn events(changes: &[Value]) -> Vec<Value> {
     changes.iter().filter(is_ours).map(event).collect()
 }
 
-fn same(name: &str, got: &[Value], expected: &[Value]) -> Result<()> {
+fn assert_same(name: &str, got: &[Value], expected: &[Value]) {
     let differs = got.iter().zip(expected).position(|(got, expected)| got != expected);
     let place = differs.unwrap_or(got.len().min(expected.len()));
-    ensure!(
+    assert!(
         differs.is_none() && got.len() == expected.len(),
         "{name}: got {} events and expected {}; the first that differs is number {place}: \
          got {:?}, expected {:?}",
@@ -169,5 +169,4 @@ fn same(name: &str, got: &[Value], expected: &[Value]) -> Result<()> {
         got.get(place),
         expected.get(place)
     );
-    Ok(())
 }

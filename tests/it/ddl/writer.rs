@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::{Mutex, MutexGuard};
@@ -13,6 +14,9 @@ pub const ANNOUNCE: &str = concat!(
     include_str!("../../../sql/objects/00_report.sql"),
     include_str!("../../../sql/objects/40_announce_ddl.sql"),
 );
+
+/// Between two rows: the client reads on the same two cores.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Between two rows.
 pub struct Session {
@@ -79,7 +83,7 @@ impl Writer {
                     session.write(1).await?;
                     n_written.store(session.next - 1, Ordering::Relaxed);
                     drop(session);
-                    tokio::task::yield_now().await;
+                    tokio::time::sleep(PAUSE).await;
                 }
                 Ok(())
             }

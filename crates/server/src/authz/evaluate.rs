@@ -8,10 +8,11 @@ use tokio_postgres::{
     error::SqlState,
     types::{ToSql, Type},
 };
+use walcast_change::Table;
 use walcast_filters::claims::Audience;
 
-use super::Question;
-use crate::database::quote_identifier;
+use super::{Question, image::cells, outdated::names};
+use crate::{catalogue::KnownTable, database::quote_identifier};
 
 /// The helpers' names in a question. No column has them, so that an expression over a column that
 /// was renamed meanwhile raises and is not taken to mean a helper.
@@ -25,6 +26,19 @@ pub(super) enum Failure {
     Connection,
     /// PostgreSQL refused or raised.
     Statement(SqlState),
+}
+
+/// How a question is put.
+pub(super) enum Words {
+    /// Over the table's row type as it is.
+    RowType,
+    /// Over the columns, with the names of `table`.
+    Columns {
+        /// The expression in these names.
+        expression: Arc<str>,
+        /// The table as the expression knows it.
+        table: Arc<KnownTable>,
+    },
 }
 
 /// The two halves of a range; nothing for one of a single row, which is judged by then.
@@ -43,19 +57,17 @@ pub(super) async fn evaluate(
     client: &Client,
     question: &Question,
     images: &[Arc<str>],
+    words: &Words,
     statement_timeout_ms: &str,
 ) -> Result<Vec<bool>, Failure> {
-    let table = &question.guard.table;
-    let (schema, name) = (quote_identifier(&table.schema), quote_identifier(&table.name));
-    let sql = format!(
-        "select (select ({}) \
-                 from pg_catalog.unnest(array[{IMAGE}::{schema}.{name}]) as {name}) \
-         from pg_catalog.unnest($1) with ordinality as {ROWS}({IMAGE}, {POSITION}) \
-         order by {POSITION}",
-        question.expression
-    );
-    let images: Vec<&str> = images.iter().map(AsRef::as_ref).collect();
-    let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&images, Type::TEXT_ARRAY)];
+    let (sql, arrays) = match words {
+        Words::RowType => by_row_type(question, images),
+        Words::Columns { expression, table } => {
+            by_columns(&question.guard.table, images, expression, &table.table)
+        }
+    };
+    let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+        arrays.iter().map(|array| (array as &(dyn ToSql + Sync), Type::TEXT_ARRAY)).collect();
     let (begin, settings, answer, end) = join4(
         client.batch_execute("begin read only"),
         settings(client, question.audience.as_deref(), statement_timeout_ms),
@@ -69,6 +81,57 @@ pub(super) async fn evaluate(
     end.map_err(failure)?;
     let is_true = |row: &SqlRow| row.try_get::<_, Option<bool>>(0).ok().flatten() == Some(true);
     Ok(rows.iter().map(is_true).collect())
+}
+
+/// The images as values of the table's row type.
+fn by_row_type(question: &Question, images: &[Arc<str>]) -> (String, Vec<Vec<Option<String>>>) {
+    let table = &question.guard.table;
+    let (schema, name) = (quote_identifier(&table.schema), quote_identifier(&table.name));
+    let sql = format!(
+        "select (select ({}) \
+                 from pg_catalog.unnest(array[{IMAGE}::{schema}.{name}]) as {name}) \
+         from pg_catalog.unnest($1) with ordinality as {ROWS}({IMAGE}, {POSITION}) \
+         order by {POSITION}",
+        question.expression
+    );
+    (sql, vec![images.iter().map(|image| Some(image.to_string())).collect()])
+}
+
+/// The images column by column, with the types that they were written with: whatever became of the
+/// table since plays no part. Columns have the names of `named`.
+fn by_columns(
+    table: &Table,
+    images: &[Arc<str>],
+    expression: &str,
+    named: &Table,
+) -> (String, Vec<Vec<Option<String>>>) {
+    let images: Vec<_> = images.iter().map(|image| cells(image)).collect();
+    let (mut arrays, mut sources, mut columns) = (Vec::new(), Vec::new(), Vec::new());
+    let names = names(table, named);
+    for (position, (column, name)) in table.columns.iter().zip(names).enumerate() {
+        let Some(name) = name else { continue };
+        arrays.push(images.iter().map(|image| image.get(position).cloned().flatten()).collect());
+        let source = format!("\"walcast: {position}\"");
+        let data_type = &column.data_type;
+        columns.push(format!(
+            "{source}::{}.{} as {}",
+            quote_identifier(&data_type.schema),
+            quote_identifier(&data_type.name),
+            quote_identifier(name)
+        ));
+        sources.push(source);
+    }
+    let unnested: Vec<String> =
+        (1..=arrays.len()).map(|number| format!("pg_catalog.unnest(${number})")).collect();
+    let sql = format!(
+        "select (select ({expression}) from (select {}) as {}) \
+         from rows from ({}) with ordinality as {ROWS}({}, {POSITION}) order by {POSITION}",
+        columns.join(", "),
+        quote_identifier(&named.name),
+        unnested.join(", "),
+        sources.join(", "),
+    );
+    (sql, arrays)
 }
 
 pub(super) async fn settings(

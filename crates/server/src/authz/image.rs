@@ -36,9 +36,58 @@ fn push_quoted(literal: &mut String, text: &str) {
     literal.push('"');
 }
 
+/// The values of a literal that [`composite_literal`] made.
+pub(super) fn cells(literal: &str) -> Vec<Option<String>> {
+    let inner = literal.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or("");
+    let (mut cells, mut cell, mut is_quoted) = (Vec::new(), None::<String>, false);
+    let mut characters = inner.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            // Within quotes both are doubled.
+            '"' | '\\' if is_quoted => match characters.next_if_eq(&character) {
+                Some(_) => cell.get_or_insert_default().push(character),
+                None => is_quoted = false,
+            },
+            '"' => {
+                is_quoted = true;
+                cell = Some(String::new());
+            }
+            ',' if !is_quoted => cells.push(cell.take()),
+            _ => cell.get_or_insert_default().push(character),
+        }
+    }
+    cells.push(cell);
+    cells
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_values_of_a_literal_are_found_again() {
+        for values in [
+            vec![None],
+            vec![Some("")],
+            vec![Some("a"), None, Some("b,c)"), Some(r#"a"b\c"#), Some(r"\\"), None],
+            vec![None, None],
+            vec![Some("\"\","), Some("(")],
+        ] {
+            let mut literal = "(".to_owned();
+            for (index, value) in values.iter().enumerate() {
+                if index > 0 {
+                    literal.push(',');
+                }
+                if let Some(value) = value {
+                    push_quoted(&mut literal, value);
+                }
+            }
+            literal.push(')');
+            let expected: Vec<Option<String>> =
+                values.iter().map(|value| value.map(str::to_owned)).collect();
+            assert_eq!(cells(&literal), expected, "{literal}");
+        }
+    }
 
     #[test]
     fn quotes_and_backslashes_are_doubled() {

@@ -117,9 +117,20 @@ impl CatalogueKeeper {
     /// # Errors
     /// As [`Self::fresh`].
     pub async fn refreshed(&self) -> anyhow::Result<Arc<Reading>> {
-        let asked_at = Instant::now();
+        self.read_since(Instant::now()).await
+    }
+
+    /// A reading that began after `since`.
+    ///
+    /// # Errors
+    /// As [`Self::fresh`].
+    pub async fn read_since(&self, since: Instant) -> anyhow::Result<Arc<Reading>> {
+        let newest = self.newest();
+        if newest.began.is_some_and(|began| began > since) {
+            return Ok(newest);
+        }
         let mut reader = self.reader.lock().await;
-        if self.newest.load().began.is_some_and(|began| began > asked_at) {
+        if self.newest.load().began.is_some_and(|began| began > since) {
             return Ok(self.newest());
         }
         self.read(&mut reader).await

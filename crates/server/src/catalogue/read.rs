@@ -137,6 +137,8 @@ struct TableRow {
     replica_identity: ReplicaIdentity,
     is_row_security_enabled: bool,
     is_row_security_forced: bool,
+    policy_versions: String,
+    has_own_collation: bool,
     is_published: bool,
     ancestors: Vec<u32>,
     has_primary_key: bool,
@@ -168,6 +170,8 @@ fn assemble(
         let known = KnownTable {
             table,
             row_security,
+            policy_versions: row.policy_versions.into(),
+            has_own_collation: row.has_own_collation,
             is_published: row.is_published,
             ancestors: row.ancestors.into_iter().map(TableId).collect(),
         };
@@ -200,6 +204,8 @@ async fn tables(
             },
             is_row_security_enabled: row.try_get("row_security")?,
             is_row_security_forced: row.try_get("force_row_security")?,
+            policy_versions: row.try_get("policy_versions")?,
+            has_own_collation: row.try_get("has_own_collation")?,
             is_published: row.try_get("is_published")?,
             ancestors: row.try_get("ancestors")?,
             has_primary_key: row.try_get("has_primary_key")?,

@@ -27,6 +27,25 @@ select
     class.relreplident as replica_identity,
     class.relrowsecurity as row_security,
     class.relforcerowsecurity as force_row_security,
+    coalesce(
+        (
+            select pg_catalog.string_agg(
+                policy.oid::pg_catalog.text || ':' || policy.xmin::pg_catalog.text,
+                ',' order by policy.oid
+            )
+            from pg_catalog.pg_policy as policy
+            where policy.polrelid = class.oid
+        ),
+        ''
+    ) as policy_versions,
+    exists (
+        select from pg_catalog.pg_attribute as attribute
+        join pg_catalog.pg_type as type on type.oid = attribute.atttypid
+        where attribute.attrelid = class.oid
+            and attribute.attnum > 0
+            and not attribute.attisdropped
+            and attribute.attcollation <> type.typcollation
+    ) as has_own_collation,
     class.oid in (select published.oid from published) as is_published,
     array(
         select ancestor.relid::pg_catalog.oid
