@@ -4,6 +4,7 @@ mod changes;
 mod identities;
 mod messages;
 mod refusals;
+mod roots;
 mod size;
 mod values;
 

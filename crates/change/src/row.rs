@@ -80,13 +80,14 @@ impl Row {
         self.slots.contains(&Slot::Unchanged)
     }
 
-    /// The same row with every unchanged cell taken from `old`.
+    /// The same row with every unchanged cell taken from `old`, where that has a text: a value that
+    /// was left alone out of line is never NULL, so a NULL there stands for what is not known.
     #[must_use]
     pub fn filled_from(&self, old: &Self) -> Self {
         let mut builder = RowBuilder::with_capacity(self.len(), self.text_bytes());
         for (position, slot) in self.slots.iter().enumerate() {
-            let source = if *slot == Slot::Unchanged { old } else { self };
-            builder.copy(source, position);
+            let is_filled = *slot == Slot::Unchanged && matches!(old.cell(position), Cell::Text(_));
+            builder.copy(if is_filled { old } else { self }, position);
         }
         builder.finish()
     }
@@ -225,7 +226,7 @@ mod tests {
     fn unchanged_cells_are_filled_from_the_old_row() {
         let old: Row = [Cell::Text("1"), Cell::Text("long"), Cell::Null].into_iter().collect();
         let new: Row = [Cell::Text("2"), Cell::Unchanged, Cell::Unchanged].into_iter().collect();
-        let filled: Vec<_> = [Cell::Text("2"), Cell::Text("long"), Cell::Null].into();
+        let filled: Vec<_> = [Cell::Text("2"), Cell::Text("long"), Cell::Unchanged].into();
         assert_eq!(new.filled_from(&old).cells().collect::<Vec<_>>(), filled);
     }
 

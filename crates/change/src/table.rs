@@ -25,7 +25,7 @@ pub struct Table {
     pub kind: TableKind,
     /// The role that owns it.
     pub owner: RoleId,
-    /// `relreplident`
+    /// `relreplident`; of a partitioned table what all its leaves have, `Index` where they differ.
     pub replica_identity: ReplicaIdentity,
     /// The columns that are not dropped, in attribute order; after [`Table::align`] exactly the
     /// relation's columns.
@@ -54,7 +54,7 @@ pub struct Column {
     pub collation: Collation,
     /// Whether it is part of the primary key.
     pub is_primary_key: bool,
-    /// Whether it belongs to the replica identity.
+    /// Whether it belongs to the replica identity; in a partitioned table to that of every leaf.
     pub is_identity: bool,
     /// Whether it is a stored generated column, which PostgreSQL publishes only from 18 on, when
     /// asked to.
@@ -107,8 +107,12 @@ impl Table {
     ///
     /// A column that the catalogue no longer has (dropped or renamed since) keeps the name and type
     /// of the stream, is no primary key, has `number` 0, and its order is PostgreSQL's to know.
+    ///
+    /// The replica identity is the stream's, except under a partitioned table's name: there the
+    /// stream tells the root's, while the leaves' decides what it sends.
     #[must_use]
     pub fn align(&self, relation: &Relation) -> Self {
+        let is_partitioned = self.kind == TableKind::Partitioned;
         let columns = relation.columns.iter().map(|streamed| {
             let known = self
                 .columns
@@ -116,7 +120,9 @@ impl Table {
                 .find(|column| column.name == streamed.name)
                 .filter(|column| column.data_type.id == streamed.type_id);
             if let Some(column) = known {
-                return Column { is_identity: streamed.is_identity, ..column.clone() };
+                let is_identity =
+                    if is_partitioned { column.is_identity } else { streamed.is_identity };
+                return Column { is_identity, ..column.clone() };
             }
             Column {
                 name: streamed.name.clone(),
@@ -126,14 +132,18 @@ impl Table {
                 type_modifier: streamed.type_modifier,
                 collation: Collation::NonDeterministic,
                 is_primary_key: false,
-                is_identity: streamed.is_identity,
+                is_identity: streamed.is_identity && !is_partitioned,
                 is_generated: false,
             }
         });
         Self {
             schema: relation.schema.clone(),
             name: relation.name.clone(),
-            replica_identity: relation.replica_identity,
+            replica_identity: if is_partitioned {
+                self.replica_identity
+            } else {
+                relation.replica_identity
+            },
             columns: columns.collect(),
             ..self.clone()
         }
@@ -231,5 +241,21 @@ mod tests {
         let aligned = table().align(&relation(&[("id", oid::TEXT)]));
         assert_eq!(aligned.columns.first().map(|column| column.data_type.id), Some(oid::TEXT));
         assert!(aligned.primary_key().is_empty());
+    }
+
+    #[test]
+    fn a_partitioned_table_keeps_the_identity_of_its_leaves() {
+        let mut root = table();
+        root.kind = TableKind::Partitioned;
+        let mut streamed = relation(&[("id", oid::INT4), ("body", oid::TEXT)]);
+        streamed.replica_identity = ReplicaIdentity::Full;
+        streamed.columns.iter_mut().for_each(|column| column.is_identity = true);
+        let identity = |table: &Table| {
+            let aligned = table.align(&streamed);
+            (aligned.replica_identity, aligned.identity().iter().collect::<Vec<_>>())
+        };
+        assert_eq!(identity(&root), (ReplicaIdentity::Default, vec![0]));
+        root.kind = TableKind::Ordinary;
+        assert_eq!(identity(&root), (ReplicaIdentity::Full, vec![0, 1]));
     }
 }

@@ -23,7 +23,8 @@ const TYPES: &str = r#"
     create domain point_of_time as timestamptz;
     create domain feeling as "My Schema"."Mood";
     create domain document as jsonb;
-    create domain couple as pair;"#;
+    create domain couple as pair;
+    create table shape (a int, gone int, b text); alter table shape drop gone;"#;
 
 /// Type, value, its name in `columns`, its JSON; the value is what stands between quotes.
 const CASES: &[(&str, &str, &str, &str)] = &[
@@ -136,6 +137,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("pair", r#"(1,"a ""b"", c",1.10)"#, "pair", r#"{"a":1,"B c":"a \"b\", c","c":1.10}"#),
     ("pair", "(,,)", "pair", r#"{"a":null,"B c":null,"c":null}"#),
     ("pair", "(,\"\",NaN)", "pair", r#"{"a":null,"B c":"","c":"NaN"}"#),
+    ("shape", "(1,x)", "shape", r#"{"a":1,"b":"x"}"#),
     ("couple", "(1,x,)", "couple", r#"{"a":1,"B c":"x","c":null}"#),
     ("pair[]", r#"{"(1,x,2)",NULL}"#, "_pair", r#"[{"a":1,"B c":"x","c":2},null]"#),
     (
@@ -246,6 +248,78 @@ async fn a_value_inside_another_is_what_postgres_makes_of_it() -> Result<()> {
         assert_eq!(data[0].member("record"), Some(row), "{type_name}");
         assert_eq!(data[1].member("old_record"), Some(row), "{type_name}");
     }
+    world.end().await
+}
+
+/// Offsets of minutes and, long ago, of seconds.
+#[tokio::test]
+async fn timestamps_are_in_the_time_zone_of_the_database() -> Result<()> {
+    for zone in ["Asia/Kolkata", "Europe/Amsterdam", "America/St_Johns"] {
+        let world = World::new(
+            "zones",
+            &format!(
+                "create table notes (id int primary key, at timestamptz, list timestamptz[]);
+                 do $$ begin execute format('alter database %I set timezone = ''{zone}''',
+                   current_database()); end $$;
+                 alter publication supabase_realtime add table notes;"
+            ),
+        )
+        .await?;
+        let mut client = world.listener(&Token::anon(), "notes").await?;
+        let session = world.database.session().await?;
+        session
+            .batch_execute(
+                "insert into notes select row_number() over (), at, array[at] from unnest(array[
+                   '2024-07-01 12:00:00+00', '1900-01-01 00:00:00+00', '0044-03-15 12:00:00+00 BC',
+                   '294276-12-31 00:00:00.000001+00', '-infinity']::timestamptz[]) as at",
+            )
+            .await?;
+        let rows =
+            session.query("select to_jsonb(notes)::text from notes order by id", &[]).await?;
+        let expected: Vec<Json> =
+            rows.iter().map(|row| Json::parse(row.get(0))).collect::<Result<_>>()?;
+        let changes = exactly(&world, &mut client).await?;
+        let records: Vec<Json> =
+            changes.iter().filter_map(|data| data.member("record").cloned()).collect();
+        assert_eq!(records, expected, "{zone}");
+        world.end().await?;
+    }
+    Ok(())
+}
+
+/// As far as PostgreSQL itself goes.
+#[tokio::test]
+async fn values_of_any_size_and_depth_are_delivered() -> Result<()> {
+    const DEPTH: usize = 4_000;
+    let world = World::new(
+        "size_and_depth",
+        "create table notes (id int primary key, digits numeric, fraction numeric, deep json,
+           deeper jsonb, wide int[]);
+         alter publication supabase_realtime add table notes;",
+    )
+    .await?;
+    let mut client = world.listener(&Token::anon(), "notes").await?;
+    world
+        .database
+        .run(&format!(
+            "insert into notes values (1, repeat('9', 131072)::numeric,
+               ('-0.' || repeat('3', 16383))::numeric,
+               (repeat('[', {DEPTH}) || repeat(']', {DEPTH}))::json,
+               (repeat('{{\"a\":', {DEPTH}) || '1' || repeat('}}', {DEPTH}))::jsonb,
+               array(select generate_series(1, 20000)))"
+        ))
+        .await?;
+    let messages = world.settled_messages(&mut client).await?;
+    let text = &messages[0].payload_text;
+    for (name, expected) in [
+        ("digits", "9".repeat(131_072)),
+        ("fraction", format!("-0.{}", "3".repeat(16_383))),
+        ("deep", "[".repeat(DEPTH) + &"]".repeat(DEPTH)),
+        ("deeper", r#"{"a":"#.repeat(DEPTH) + "1" + &"}".repeat(DEPTH)),
+    ] {
+        assert!(text.contains(&format!("\"{name}\":{expected}")), "{name}");
+    }
+    assert!(text.contains(",19999,20000]"));
     world.end().await
 }
 

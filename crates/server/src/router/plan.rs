@@ -109,13 +109,16 @@ impl<'a> Planner<'a> {
     }
 
     /// Plans one event.
-    pub(super) fn plan(&mut self, event: RowEvent) {
+    pub(super) fn plan(&mut self, mut event: RowEvent) {
         if event.kind() == EventKind::Truncate || self.subscriptions.is_empty() {
             return;
         }
         let Some(id) = self.layouts.find_or_make(&event.relation, self.catalogue) else { return };
         let Some(layout) = self.layouts.get_mut(id) else { return };
-        let scope = scope(layout, &event);
+        if layout.table.kind == TableKind::Partitioned {
+            event.change = as_its_leaf_sent(&layout.table, event.change);
+        }
+        let scope = scope(&event);
         self.subscriptions.index.matches(&layout.table, &event, scope, &mut self.matches);
         self.verdicts.clear();
         let mut recipients = Vec::with_capacity(self.matches.certain.len());
@@ -234,7 +237,7 @@ impl Planning<'_> {
     fn may_filter(&mut self, judging: &Judging<'_>) -> bool {
         let event = self.event;
         let is_judged = match &event.change {
-            RowChange::Delete { old } => self.judge_old(judging, old).is_some(),
+            RowChange::Delete { old } => self.judge(judging, Side::Old, old.row()).is_some(),
             RowChange::Insert { .. } | RowChange::Update { .. } | RowChange::Truncate => true,
         };
         let Judging { layout, view, subscriber, .. } = judging;
@@ -259,7 +262,7 @@ impl Planning<'_> {
                     DeletesUnverifiable::SendKey => Gate::Open,
                     DeletesUnverifiable::Withhold => Gate::Closed,
                 };
-                self.judge_old(judging, old).unwrap_or(unverifiable)
+                self.judge(judging, Side::Old, old.row()).unwrap_or(unverifiable)
             }
             RowChange::Truncate => Gate::Closed,
         }
@@ -271,7 +274,7 @@ impl Planning<'_> {
         match &event.change {
             RowChange::Insert { .. } | RowChange::Truncate => Gate::Closed,
             RowChange::Delete { old } => {
-                if self.judge_old(judging, old).is_some() {
+                if self.judge(judging, Side::Old, old.row()).is_some() {
                     row
                 } else {
                     Gate::Closed
@@ -284,26 +287,9 @@ impl Planning<'_> {
                 if judging.layout.table.replica_identity == ReplicaIdentity::Default {
                     return Gate::Open;
                 }
-                self.judge_old(judging, old).unwrap_or(Gate::Closed)
+                self.judge(judging, Side::Old, old.row()).unwrap_or(Gate::Closed)
             }
         }
-    }
-
-    /// Judges an old image; `None` when it does not hold everything the rule reads.
-    ///
-    /// A change published under a partitioned table comes as a full image when the root's replica
-    /// identity is full, although its leaf may have sent a key alone: then NULL stands for what is not
-    /// known, and nothing can be judged that reads more than the key.
-    fn judge_old(&mut self, judging: &Judging<'_>, old: &OldImage) -> Option<Gate> {
-        let Judging { layout, .. } = judging;
-        if layout.table.kind != TableKind::Partitioned || matches!(old, OldImage::Key(_)) {
-            return self.judge(judging, Side::Old, old.row());
-        }
-        let is_key = |position: usize| {
-            layout.table.columns.get(position).is_some_and(|column| column.is_primary_key)
-        };
-        let key = old.row().keeping(is_key);
-        self.judge(judging, Side::Old, &key)
     }
 
     /// Judges a row once per audience; `None` when it does not hold everything the rule reads.
@@ -366,13 +352,33 @@ impl Planning<'_> {
     }
 }
 
+/// The change with what its leaf sent of the old row.
+///
+/// Under the name of a partitioned table the old image has the form that the root's replica identity
+/// asks for, although the leaf may have sent less of it: then NULL stands for what is not known.
+fn as_its_leaf_sent(root: &Table, change: RowChange) -> RowChange {
+    let narrowed = |old: OldImage| match old {
+        OldImage::Full(row) if root.replica_identity == ReplicaIdentity::Full => {
+            OldImage::Full(row)
+        }
+        OldImage::Full(row) | OldImage::Key(row) => {
+            let identity = root.identity();
+            OldImage::Key(row.keeping(|position| identity.contains(position)))
+        }
+    };
+    match change {
+        RowChange::Update { old, new } => RowChange::Update { old: old.map(narrowed), new },
+        RowChange::Delete { old } => RowChange::Delete { old: narrowed(old) },
+        RowChange::Insert { .. } | RowChange::Truncate => change,
+    }
+}
+
 /// Who is looked for: of a delete whose old image is not whole, everyone, since those who may not be
 /// judged get the key.
-fn scope(layout: &Layout, event: &RowEvent) -> Scope {
+fn scope(event: &RowEvent) -> Scope {
     match &event.change {
         RowChange::Delete { old: OldImage::Key(_) } => Scope::Everyone,
-        RowChange::Delete { .. } if layout.table.kind == TableKind::Partitioned => Scope::Everyone,
-        RowChange::Delete { .. }
+        RowChange::Delete { old: OldImage::Full(_) }
         | RowChange::Insert { .. }
         | RowChange::Update { .. }
         | RowChange::Truncate => Scope::Visible,

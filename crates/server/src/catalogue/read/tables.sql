@@ -24,7 +24,11 @@ select
     class.relname::pg_catalog.text as name,
     class.relkind as kind,
     class.relowner as owner,
-    class.relreplident as replica_identity,
+    -- Of a partitioned table what all its leaves have; 'i' where they differ.
+    case
+        when class.relkind = 'p' then coalesce(leaves.replica_identity, class.relreplident)
+        else class.relreplident
+    end as replica_identity,
     class.relrowsecurity as row_security,
     class.relforcerowsecurity as force_row_security,
     coalesce(
@@ -59,5 +63,16 @@ select
 from wanted
 join pg_catalog.pg_class as class on class.oid = wanted.oid
 join pg_catalog.pg_namespace as namespace on namespace.oid = class.relnamespace
+cross join lateral (
+    select
+        case
+            when pg_catalog.bool_and(leaf.relreplident = 'f') then 'f'::"char"
+            when pg_catalog.bool_and(leaf.relreplident = 'd') then 'd'::"char"
+            when pg_catalog.count(*) > 0 then 'i'::"char"
+        end as replica_identity
+    from pg_catalog.pg_partition_tree(class.oid::pg_catalog.regclass) as tree
+    join pg_catalog.pg_class as leaf on leaf.oid = tree.relid
+    where leaf.relkind = 'r' and leaf.relreplident <> 'n'
+) as leaves
 where class.relkind in ('r', 'p')
 order by class.oid
