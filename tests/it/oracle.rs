@@ -10,9 +10,11 @@
 //! printed with the seed that shows it again.
 
 mod audiences;
+mod auth;
 mod compare;
 mod filters;
 mod grammar;
+mod objects;
 mod random;
 mod realistic;
 mod report;

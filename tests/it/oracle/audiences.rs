@@ -56,6 +56,8 @@ pub struct Asking {
 
 /// Different audiences; some differ from another in claims only that few policies read.
 pub fn audiences(random: &mut Random, count: usize) -> Vec<Asking> {
+    // In some worlds hardly a claim is as it should be.
+    let percent_odd = *random.pick(&[5, 15, 15, 60]);
     let mut found: Vec<Asking> = Vec::new();
     while found.len() < count {
         let twin_of = (!found.is_empty() && random.chance(30)).then(|| random.pick(&found).clone());
@@ -63,7 +65,7 @@ pub fn audiences(random: &mut Random, count: usize) -> Vec<Asking> {
             Some(Asking { role, claims }) => Asking { role, claims: twin(&claims, random) },
             None => {
                 let role = (*random.pick(ASKING)).to_owned();
-                let claims = claims(&role, random);
+                let claims = claims(&role, percent_odd, random);
                 Asking { role, claims }
             }
         };
@@ -86,7 +88,7 @@ fn twin(claims: &str, random: &mut Random) -> String {
     }
 }
 
-fn claims(role: &str, random: &mut Random) -> String {
+fn claims(role: &str, percent_odd: usize, random: &mut Random) -> String {
     if random.chance(4) {
         let odd = [
             "{}",
@@ -102,7 +104,7 @@ fn claims(role: &str, random: &mut Random) -> String {
     }
     let mut members = Vec::new();
     if random.chance(92) {
-        members.push(format!("\"sub\": {}", subject(random)));
+        members.push(format!("\"sub\": {}", subject(percent_odd, random)));
     }
     if random.chance(90) {
         let named = format!("\"{}\"", role.replace('"', ""));
@@ -204,8 +206,8 @@ fn claims(role: &str, random: &mut Random) -> String {
     format!("{{{}}}", members.join(separator))
 }
 
-fn subject(random: &mut Random) -> String {
-    if random.chance(82) {
+fn subject(percent_odd: usize, random: &mut Random) -> String {
+    if !random.chance(percent_odd) {
         return format!("\"{}\"", random.pick(USERS));
     }
     let odd = [

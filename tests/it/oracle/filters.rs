@@ -45,6 +45,10 @@ struct Written {
 
 /// Compares filters on the table that all others are copies of.
 pub async fn compare(world: &World, stage: &Stage, size: Size, report: &mut Report) -> Result<()> {
+    // Filters are compared as walcast's login, which may lack what is revoked.
+    if world.traps.iter().any(|trap| trap.contains("revoke")) {
+        return Ok(());
+    }
     let mut random = Random::new(world.seed ^ 3);
     let base = stage.base()?;
     let mut columns = world.columns.clone();
@@ -171,14 +175,16 @@ fn compare_rows(
             used.map(|(column, cell)| format!("  {}: {cell:?}\n", column.name)).collect::<String>()
         };
         let wrong = match (filter.matches(&base.table, row), shown) {
-            (Match::Yes, Shown::No | Shown::Raised) => MATCHES,
+            (Match::Yes, Shown::No | Shown::Raised | Shown::Faulty) => MATCHES,
             (Match::No, Shown::Yes) => LEAVES_OUT,
             (Match::Undecided, _) => {
                 report.matches_undecided += 1;
                 undecided.push(position);
                 continue;
             }
-            (Match::Yes, Shown::Yes) | (Match::No, Shown::No | Shown::Raised) => continue,
+            (Match::Yes, Shown::Yes) | (Match::No, Shown::No | Shown::Raised | Shown::Faulty) => {
+                continue;
+            }
         };
         report.find(wrong, printed, || format!("{}row:\n{}", case(), shown_row(row)));
     }
@@ -213,7 +219,11 @@ async fn find(
     condition: &str,
     n_rows: usize,
 ) -> Result<Result<Vec<Shown>, String>> {
-    let sql = format!("select id from public.base where {condition}");
+    // A user's own operators are not meant, wherever `public` stands.
+    let sql = format!(
+        "begin; set local search_path = pg_catalog, public; \
+         select id from public.base where {condition}; rollback"
+    );
     match session.simple_query(&sql).await {
         Ok(messages) => {
             let mut rows = vec![Shown::No; n_rows];
@@ -222,10 +232,13 @@ async fn find(
             }
             Ok(Ok(rows))
         }
-        Err(error) => match error.as_db_error() {
-            Some(refusal) => Ok(Err(refusal.code().code().to_owned())),
-            None => Err(error.into()),
-        },
+        Err(error) => {
+            session.batch_execute("rollback").await?;
+            match error.as_db_error() {
+                Some(refusal) => Ok(Err(refusal.code().code().to_owned())),
+                None => Err(error.into()),
+            }
+        }
     }
 }
 

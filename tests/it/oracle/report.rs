@@ -61,6 +61,7 @@ pub struct Report {
     shown: usize,
     hidden: usize,
     raised: usize,
+    faulty: usize,
     refusals: BTreeMap<String, (usize, String)>,
     reasons: BTreeMap<String, usize>,
     findings: BTreeMap<&'static str, usize>,
@@ -127,6 +128,7 @@ impl Report {
             Shown::Yes => self.shown += 1,
             Shown::No => self.hidden += 1,
             Shown::Raised => self.raised += 1,
+            Shown::Faulty => self.faulty += 1,
         }
     }
 
@@ -156,7 +158,7 @@ impl Report {
             let _ = writeln!(text, "{what:<34} {figures}");
         };
         let refused: usize = self.refusals.values().map(|(count, _)| count).sum();
-        let judged = self.shown + self.hidden + self.raised;
+        let judged = self.decisions();
         line("worlds, tables", format!("{}, {}", self.worlds, self.tables));
         line(
             "policies",
@@ -171,10 +173,11 @@ impl Report {
         line(
             "PostgreSQL shows, hides, raises",
             format!(
-                "{}, {}, {}",
+                "{}, {}, {}; fails by its own fault {}",
                 percent(self.shown, judged),
                 percent(self.hidden, judged),
-                percent(self.raised, judged)
+                percent(self.raised, judged),
+                self.faulty
             ),
         );
         line("decisions", self.verdicts.shares());

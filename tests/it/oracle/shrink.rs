@@ -42,6 +42,7 @@ async fn smallest(world: &World, stage: &mut Stage, suspect: &Suspect) -> Result
         };
         let alone = TablePlan {
             name: table.name.clone(),
+            create: table.create.clone(),
             alterations: table.alterations.clone(),
             policies: vec![policy.clone()],
             looks: Vec::new(),

@@ -14,10 +14,11 @@ use walcast_server::{
 use walcast_tests::{Database, ImageCell, Postgres, SUPERUSER, WalReader};
 
 use super::{
+    auth::Auth,
     random::Random,
     report::Report,
     values::quoted,
-    world::{Auth, PolicyPlan, TablePlan, World},
+    world::{PolicyPlan, TablePlan, World},
 };
 
 /// The publication that all tables of a world are in.
@@ -48,7 +49,9 @@ impl Stage {
         }
         // From here on, sessions have the settings of the world.
         let superuser = database.session().await?;
-        database.run(&world.auth_sql()).await?;
+        for sql in world.auth.statements() {
+            superuser.batch_execute(sql).await.context(sql)?;
+        }
         if world.auth == Auth::Migrated {
             let connect = connect_options(server, SUPERUSER, database.name());
             migrate::run(&connect, migrate::Bootstrap::Yes, migrate::DdlTriggers::No, PUBLICATION)
@@ -65,18 +68,10 @@ impl Stage {
                  grant select on public.base to walcast; grant select on public.members to authenticated, oracle_owner",
             )
             .await?;
-        if Random::new(world.seed ^ 1).chance(12) {
-            superuser
-                .batch_execute(
-                    "revoke execute on function auth.uid() from public; \
-                     grant execute on function auth.uid() to authenticated, oracle_owner",
-                )
-                .await?;
-        }
         let rows = insert_rows(server, &database, world).await?;
         for table in &world.tables {
             let mut sql = vec![
-                format!("create table {} (like public.base including all)", table.name),
+                table.create.clone(),
                 format!("insert into {} select * from public.base", table.name),
                 format!("grant select on {} to public", table.name),
                 format!("alter publication {PUBLICATION} add table {}", table.name),
@@ -84,6 +79,12 @@ impl Stage {
             sql.extend(table.alterations.iter().cloned());
             let sql = sql.join(";\n");
             superuser.batch_execute(&sql).await.with_context(|| sql.clone())?;
+        }
+        // Policies are made with or without them.
+        let traps = world.traps.join("; ");
+        let is_early = Random::new(world.seed ^ 1).chance(50);
+        if is_early {
+            superuser.batch_execute(&traps).await.with_context(|| traps.clone())?;
         }
         for table in &mut world.tables {
             let mut kept = Vec::new();
@@ -93,6 +94,9 @@ impl Stage {
                 }
             }
             table.policies = kept;
+        }
+        if !is_early {
+            superuser.batch_execute(&traps).await.with_context(|| traps.clone())?;
         }
         let connect = connect_options(server, "walcast", database.name());
         let mut session = database::connect(&connect).await?;

@@ -14,6 +14,9 @@ pub enum Shown {
     No,
     /// It raises an error.
     Raised,
+    /// It fails by a fault of its own: `current_user = current_user` is more than its planner copes
+    /// with.
+    Faulty,
 }
 
 /// Looks at every row by its key alone, so that an error is about one row.
@@ -68,7 +71,10 @@ pub async fn look(session: &Client, asking: &Asking, table: &str, n_rows: usize)
             session.batch_execute("rollback").await?;
             let Some(error) = error.as_db_error() else { return Err(error.into()) };
             let reason = format!("{} {}", error.code().code(), error.message());
-            let rows = by_row(session, &begin, table, n_rows).await?;
+            let mut rows = by_row(session, &begin, table, n_rows).await?;
+            if error.code().code().starts_with("XX") {
+                rows.fill(Shown::Faulty);
+            }
             Ok(Sight { rows, error: Some(reason) })
         }
     }

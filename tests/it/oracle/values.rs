@@ -189,6 +189,19 @@ pub const KINDS: &[Kind] = &[
     kind("idomain", "idomain", "idomain", &["0", "1", "-1", "42", "7"]),
     kind("tdomain", "tdomain", "tdomain", SHORT_TEXTS),
     kind("udomain", "udomain", "udomain", USERS),
+    kind("vdomain", "vdomain", "vdomain", &["", "a", "ab", "A", "ab ", "1", "日本"]),
+    kind("ddomain", "ddomain", "ddomain", &["0", "1", "42", "999"]),
+    kind("oid", "oid", "oid", &["0", "1", "42", "4294967295"]),
+    kind("money", "money", "money", &["0", "1", "-1.50", "92233720368547758.07"]),
+    kind("macaddr", "macaddr", "macaddr", &["00:00:00:00:00:00", "08:00:2b:01:02:03"]),
+    kind(
+        "moment",
+        "timestamptz(0)",
+        "timestamptz",
+        &["2024-02-29 12:00:00.6", "2024-02-29 12:00:01", "infinity"],
+    ),
+    kind("moods", "mood[]", "mood[]", &["{}", "{low}", "{low,high}", "{NULL,\"Quoted Label\"}"]),
+    kind("numerics", "numeric[]", "numeric[]", &["{}", "{1,1.0}", "{NaN,42}", "{0.1,NULL}"]),
     kind(
         "texts",
         "text[]",
@@ -232,7 +245,8 @@ pub const COMPARABLE: &[&str] = &[
     "bool", "int2", "int4", "int8", "float4", "float8", "numeric", "price", "text", "ctext",
     "varchar", "bpchar", "qchar", "name", "uuid", "date", "time", "timetz", "timestamp",
     "timestamptz", "interval", "jsonb", "bytea", "bit", "varbit", "inet", "mood", "idomain",
-    "tdomain", "udomain", "texts", "ints", "uuids", "range", "span", "ndtext",
+    "tdomain", "udomain", "vdomain", "ddomain", "oid", "money", "macaddr", "moment", "moods",
+    "numerics", "texts", "ints", "uuids", "range", "span", "ndtext",
 ];
 
 const fn kind(

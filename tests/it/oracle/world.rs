@@ -2,7 +2,9 @@
 
 use super::{
     audiences::{Asking, NAMED, audiences},
+    auth::Auth,
     grammar::{Column, Expression, Grammar},
+    objects,
     random::Random,
     realistic,
     values::{KINDS, Kind, identifier, kind_of, quoted},
@@ -34,6 +36,8 @@ pub struct World {
     pub objects: Vec<String>,
     /// How the functions of schema `auth` come about.
     pub auth: Auth,
+    /// What comes last.
+    pub traps: Vec<&'static str>,
     /// The columns that expressions may read; not the key `id`.
     pub columns: Vec<Column>,
     /// The table the others are copies of.
@@ -51,6 +55,8 @@ pub struct World {
 pub struct TablePlan {
     /// Schema and name as SQL writes them.
     pub name: String,
+    /// Creates it.
+    pub create: String,
     /// The statements after the table was created, but for its policies.
     pub alterations: Vec<String>,
     /// Its policies.
@@ -77,112 +83,6 @@ impl PolicyPlan {
     }
 }
 
-/// Where `auth.uid()` and its like come from.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Auth {
-    /// `walcast migrate`
-    Migrated,
-    /// Supabase's definitions.
-    Supabase,
-    /// The prelude of these tests, as early Supabase projects have them.
-    Prelude,
-    /// Something of the user's own under these names.
-    OwnWords,
-}
-
-const SUPABASE: &str = "
-create or replace function auth.uid() returns uuid language sql stable as $$
-  select
-  coalesce(
-    nullif(current_setting('request.jwt.claim.sub', true), ''),
-    (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')
-  )::uuid
-$$;
-create or replace function auth.role() returns text language sql stable as $$
-  select
-  coalesce(
-    nullif(current_setting('request.jwt.claim.role', true), ''),
-    (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role')
-  )::text
-$$;
-create or replace function auth.email() returns text language sql stable as $$
-  select
-  coalesce(
-    nullif(current_setting('request.jwt.claim.email', true), ''),
-    (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'email')
-  )::text
-$$;
-create or replace function auth.jwt() returns jsonb language sql stable as $$
-  select
-    coalesce(
-        nullif(current_setting('request.jwt.claim', true), ''),
-        nullif(current_setting('request.jwt.claims', true), '')
-    )::jsonb
-$$;";
-
-const OWN_WORDS: &str = "
-create or replace function auth.uid() returns uuid language sql stable as
-  $$ select '00000000-0000-0000-0000-000000000000'::uuid $$;
-create or replace function auth.role() returns text language plpgsql stable as
-  $$ begin return upper(auth.jwt() ->> 'role'); end $$;
-create or replace function auth.email() returns text language sql immutable as
-  $$ select 'alice@example.com' $$;";
-
-const PRELUDE: &str = "
-create function auth.email() returns text language sql stable
-  as $$ select auth.jwt() ->> 'email' $$;";
-
-const OBJECTS: &[&str] = &[
-    "create schema \"Odd Schema\"",
-    "create type public.mood as enum ('low', 'mid', 'high', 'Quoted Label', 'ä')",
-    "create domain public.idomain as int4 check (value > -1000)",
-    "create domain public.tdomain as text check (length(value) < 40)",
-    "create domain public.udomain as uuid",
-    "create table public.members (user_id uuid, org_id int8, role text)",
-    "insert into public.members values ('a11ce000-0000-4000-8000-000000000001', 1, 'admin'), \
-       ('a11ce000-0000-4000-8000-000000000001', 42, 'member'), \
-       ('b0b00000-0000-4000-8000-000000000002', 2, 'member'), (null, 7, 'a'), \
-       ('ca401000-0000-4000-8000-00000000000c', null, null)",
-    "create function public.is_member(org int8) returns boolean language sql stable security definer as \
-       $$ select exists (select from public.members m where m.org_id = org and m.user_id = auth.uid()) $$",
-    "create function public.same(a text, b text) returns boolean language sql immutable strict as \
-       $$ select a = b $$",
-    "create function public.same_text(a text, b text) returns boolean language plpgsql volatile as \
-       $$ begin if a = 'b' then raise exception 'b'; end if; return a is not distinct from b; end $$",
-    "create function public.whole_row(a anyelement) returns boolean language sql immutable as \
-       $$ select a is not null $$",
-    "create function public.flip(a boolean) returns boolean language sql as $$ select not a $$",
-    "create function public.lower(a varchar) returns varchar language sql immutable as $$ select 'low' $$",
-    "create function public.uid() returns uuid language sql stable as \
-       $$ select 'b0b00000-0000-4000-8000-000000000002'::uuid $$",
-    "create function public.current_org() returns int8 language sql stable as \
-       $$ select (auth.jwt() ->> 'org_id')::int8 $$",
-    "create function public.equals(a uuid, b text) returns boolean language sql immutable as \
-       $$ select a::text <> b $$",
-    "create operator public.= (leftarg = uuid, rightarg = text, function = public.equals)",
-    "create function public.mood_number(mood public.mood) returns int4 language sql immutable as \
-       $$ select case mood when 'low' then 1 when 'mid' then 7 else 42 end $$",
-    "create cast (public.mood as int4) with function public.mood_number(public.mood)",
-    "create schema oracle",
-    super::truth::BY_ROW,
-];
-
-/// Hijacks the usual way from a label to its text.
-const MOOD_CAST: &[&str] = &[
-    "create function public.mood_text(mood public.mood) returns text language sql immutable as \
-       $$ select case mood when 'low' then 'a' else 'b' end $$",
-    "create cast (public.mood as text) with function public.mood_text(public.mood)",
-];
-
-#[rustfmt::skip]
-const SETTINGS: &[&str] = &[
-    "timezone = 'America/New_York'", "timezone = 'Asia/Kolkata'", "datestyle = 'ISO, DMY'",
-    "datestyle = 'German'", "datestyle = 'SQL, MDY'", "intervalstyle = 'iso_8601'",
-    "extra_float_digits = 0", "extra_float_digits = -2", "extra_float_digits = 3",
-    "bytea_output = 'escape'", "standard_conforming_strings = off", "quote_all_identifiers = on",
-    "transform_null_equals = on", "search_path = \"Odd Schema\", public, auth",
-];
-
 /// Columns that every world has, for [`realistic::SETS`].
 const USUAL: &[(&str, &str)] = &[
     ("user_id", "uuid"),
@@ -205,21 +105,10 @@ impl World {
     pub fn new(seed: u64, size: Size, has_icu: bool) -> Self {
         let mut random = Random::new(seed);
         let random = &mut random;
-        let n_settings = if random.chance(35) { random.between(1, 3) } else { 0 };
-        let settings = random.sample(SETTINGS, n_settings);
-        let auth = *random.pick(&[
-            Auth::Migrated,
-            Auth::Migrated,
-            Auth::Migrated,
-            Auth::Supabase,
-            Auth::Supabase,
-            Auth::Prelude,
-            Auth::OwnWords,
-        ]);
-        let mut objects: Vec<String> = OBJECTS.iter().map(|sql| (*sql).to_owned()).collect();
-        if random.chance(20) {
-            objects.extend(MOOD_CAST.iter().map(|sql| (*sql).to_owned()));
-        }
+        let settings = objects::settings(random);
+        let auth = Auth::random(random);
+        let mut objects: Vec<String> = objects::ALL.iter().map(|sql| (*sql).to_owned()).collect();
+        let traps = objects::traps(random);
         if has_icu {
             let sql = "create collation public.nd (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
             objects.push(sql.to_owned());
@@ -236,17 +125,7 @@ impl World {
                 table
             })
             .collect();
-        Self { seed, settings, objects, auth, columns, base, rows, tables, audiences }
-    }
-
-    /// What replaces the functions that the template has, beside the migration.
-    pub fn auth_sql(&self) -> String {
-        match self.auth {
-            Auth::Migrated => "drop schema auth cascade".to_owned(),
-            Auth::Supabase => format!("{PRELUDE}{SUPABASE}"),
-            Auth::Prelude => PRELUDE.to_owned(),
-            Auth::OwnWords => format!("{PRELUDE}{OWN_WORDS}"),
-        }
+        Self { seed, settings, objects, auth, traps, columns, base, rows, tables, audiences }
     }
 
     /// Everything that was run to make one of its tables, to be read.
@@ -255,11 +134,14 @@ impl World {
         script.extend(
             self.settings.iter().map(|setting| format!("alter database {database} set {setting}")),
         );
-        script.push(format!("-- auth: {:?}", self.auth));
-        script.push(self.auth_sql());
+        script.extend(self.auth.statements().iter().map(|sql| (*sql).to_owned()));
+        if self.auth == Auth::Migrated {
+            script.push("-- walcast migrate --bootstrap".to_owned());
+        }
         script.extend(self.objects.iter().filter(|sql| !sql.contains("oracle")).cloned());
         script.push(self.base.clone());
-        script.push(format!("create table {} (like public.base including all)", table.name));
+        script.extend(self.traps.iter().map(|sql| (*sql).to_owned()));
+        script.push(table.create.clone());
         script.extend(table.alterations.iter().cloned());
         script.extend(table.policies.iter().map(PolicyPlan::sql));
         script.join(";\n") + ";"
@@ -318,7 +200,15 @@ fn table(number: usize, columns: &[Column], random: &mut Random) -> TablePlan {
         1 => format!("public.\"T'{number}\""),
         _ => format!("public.t{number}"),
     };
+    let mut create = format!("create table {name} (like public.base including all)");
     let mut alterations = Vec::new();
+    // The numbers of its columns are others than their positions.
+    if random.chance(25) {
+        create = format!(
+            "create table {name} (gone text, like public.base including all); \
+             alter table {name} drop column gone"
+        );
+    }
     if random.chance(96) {
         alterations.push(format!("alter table {name} enable row level security"));
     }
@@ -329,7 +219,7 @@ fn table(number: usize, columns: &[Column], random: &mut Random) -> TablePlan {
         alterations.push(format!("alter table {name} owner to oracle_owner"));
     }
     let policies = policies(&name, columns, random);
-    TablePlan { name, alterations, policies, looks: Vec::new() }
+    TablePlan { name, create, alterations, policies, looks: Vec::new() }
 }
 
 fn policies(table: &str, columns: &[Column], random: &mut Random) -> Vec<PolicyPlan> {
@@ -360,7 +250,7 @@ fn policies(table: &str, columns: &[Column], random: &mut Random) -> Vec<PolicyP
             let n_roles = random.between(1, 2);
             random.sample(NAMED, n_roles).join(", ")
         };
-        let budget = *random.pick(&[0, 1, 1, 2, 2, 3]);
+        let budget = *random.pick(&[0, 1, 1, 2, 2, 3, 4]);
         let condition = if random.chance(2) {
             grammar.large_condition(random)
         } else {

@@ -22,7 +22,15 @@ fn rule(written: &Written) -> Option<&'static str> {
     let value = written.condition.value.as_str();
     let is_text = matches!(
         kind,
-        "text" | "ctext" | "ndtext" | "varchar" | "bpchar" | "name" | "tdomain" | "mood"
+        "text"
+            | "ctext"
+            | "ndtext"
+            | "varchar"
+            | "bpchar"
+            | "name"
+            | "tdomain"
+            | "vdomain"
+            | "mood"
     );
     match written.condition.operator {
         Operator::Is if !["null", "true", "false", "unknown"].contains(&value) => Some("P0001"),
@@ -45,7 +53,9 @@ fn rule(written: &Written) -> Option<&'static str> {
             Some("42883")
         }
         // `any` compares elements, not arrays.
-        Operator::In if matches!(kind, "texts" | "ints" | "uuids") => Some("42883"),
+        Operator::In if matches!(kind, "texts" | "ints" | "uuids" | "moods" | "numerics") => {
+            Some("42883")
+        }
         Operator::In if written.items.len() > IN_MAX => Some("P0001"),
         _ => None,
     }
@@ -94,7 +104,7 @@ fn column(written: &Written) -> String {
         "bit" => format!("{name}::varbit"),
         // The label, whatever casts a user defined.
         "mood" if is_pattern(written) => format!("textin(enum_out({name}))"),
-        "tdomain" if is_pattern(written) => format!("{name}::text"),
+        "tdomain" | "vdomain" if is_pattern(written) => format!("{name}::text"),
         _ => name,
     }
 }
