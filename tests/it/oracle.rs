@@ -12,6 +12,7 @@
 mod audiences;
 mod auth;
 mod compare;
+mod constants;
 mod filters;
 mod grammar;
 mod objects;

@@ -192,7 +192,8 @@ async fn insert_rows(server: &Postgres, database: &Database, world: &World) -> R
     Ok(rows.collect())
 }
 
-fn connect_options(server: &Postgres, user: &str, database: &str) -> ConnectOptions {
+/// How to reach a database.
+pub fn connect_options(server: &Postgres, user: &str, database: &str) -> ConnectOptions {
     ConnectOptions {
         host: Host::Tcp("127.0.0.1".to_owned()),
         port: server.port(),
