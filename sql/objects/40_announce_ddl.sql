@@ -8,19 +8,24 @@
 
 do $walcast$
 declare
-  is_there boolean := to_regprocedure('walcast.announce_ddl()') is not null;
+  -- By the catalogue: a name would need USAGE on the schema.
+  announce_ddl oid := (
+    select function.oid from pg_catalog.pg_proc as function
+    join pg_catalog.pg_namespace as namespace on namespace.oid = function.pronamespace
+    where namespace.nspname = 'walcast' and function.proname = 'announce_ddl'
+      and function.pronargs = 0);
   is_complete boolean := (
     select count(*) = 2 from pg_catalog.pg_event_trigger
     where evtname in ('walcast_ddl', 'walcast_drop'));
 begin
-  if is_there and is_complete then
+  if announce_ddl is not null and is_complete then
     return;
   end if;
   -- An event trigger runs within everybody's statements, so it must not call what others may replace.
-  if is_there and not exists (
+  if announce_ddl is not null and not exists (
     select from pg_catalog.pg_proc as function
     join pg_catalog.pg_roles as owner on owner.oid = function.proowner
-    where function.oid = to_regprocedure('walcast.announce_ddl()')
+    where function.oid = announce_ddl
       and (owner.rolsuper or owner.rolname = current_user)
   ) then
     perform pg_temp.walcast_report(
@@ -34,7 +39,7 @@ begin
     comment on schema walcast is 'What walcast installs. It works without.';
   end if;
 
-  if not is_there then
+  if announce_ddl is null then
     create function walcast.announce_ddl() returns event_trigger
     language plpgsql security definer set search_path = ''
     as $$

@@ -4,5 +4,6 @@
 //! the new definitions count a moment later; no row may show more than the old or the new ones allow.
 
 mod exact;
+mod hostile;
 mod steps;
 mod writer;

@@ -103,6 +103,10 @@ mod tests {
             }],
             "publishes_updates": true,
             "publishes_generated_columns": false,
+            "ddl_triggers": [
+                { "name": "walcast_ddl", "exists": true, "is_enabled": true },
+                { "name": "walcast_drop", "exists": true, "is_enabled": true },
+            ],
             "slot": null,
             "tables": [{
                 "schema": "public",

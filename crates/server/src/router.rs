@@ -259,14 +259,16 @@ impl Router {
             self.held.extend(items);
             std::mem::take(&mut self.held)
         };
-        if self.subscriptions.is_empty() {
-            self.pass(&items);
+        let in_force = match &self.in_force {
+            Some(in_force) if !self.subscriptions.is_empty() => in_force,
+            Some(_) | None => {
+                self.pass(&mut items);
+                return self.judge(items).await;
+            }
+        };
+        if !in_force.is_announced() {
             return self.judge(items).await;
         }
-        let Some(in_force) = self.in_force.as_ref().filter(|in_force| in_force.is_announced())
-        else {
-            return self.judge(items).await;
-        };
         let found = announcements(&items, |transaction_id| in_force.has(transaction_id));
         if let Some(start) = found.held {
             self.held = items.split_off(start);
@@ -290,14 +292,17 @@ impl Router {
         self.judge(before).await;
     }
 
-    /// Passes announced changes while nobody needs to know: who subscribes next needs a catalogue that
-    /// has them.
-    fn pass(&mut self, items: &[StreamItem]) {
+    /// Notes announced changes while no catalogue is in force, or nobody needs one: the next that is
+    /// in force must have them.
+    fn pass(&mut self, items: &mut Vec<StreamItem>) {
         let has_messages = items.iter().any(|item| matches!(item, StreamItem::Message(_)));
         if !has_messages {
             return;
         }
-        let found = announcements(items, |_| true);
+        let found = announcements(items, |_| false);
+        if let Some(start) = found.held {
+            self.held = items.split_off(start);
+        }
         if !found.announced.is_empty() {
             self.in_force = None;
         }
@@ -428,8 +433,9 @@ impl Router {
         };
         let is_announced = self.in_force.as_ref().is_some_and(InForce::is_announced);
         let reading = if self.in_force.is_none() || (self.is_redescribed && !is_announced) {
-            self.parts.authorizer.wait_until_visible(transactions).await;
-            self.passed.clear();
+            let passed = std::mem::take(&mut self.passed);
+            let transactions = [transactions, &passed].concat();
+            self.parts.authorizer.wait_until_visible(&transactions).await;
             self.refreshed().await
         } else {
             if self.is_redescribed {

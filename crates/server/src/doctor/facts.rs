@@ -24,6 +24,7 @@ pub(super) struct Facts {
     pub(super) publications: Vec<Publication>,
     pub(super) publishes_updates: bool,
     pub(super) publishes_generated_columns: bool,
+    pub(super) ddl_triggers: Vec<DdlTrigger>,
     pub(super) slot: Option<Slot>,
     pub(super) tables: Vec<Table>,
 }
@@ -52,6 +53,14 @@ pub(super) struct Publication {
     pub(super) n_tables: u64,
     pub(super) publishes: Vec<String>,
     pub(super) via_root: bool,
+}
+
+/// One of the event triggers that announce changes of definitions.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct DdlTrigger {
+    pub(super) name: String,
+    pub(super) exists: bool,
+    pub(super) is_enabled: bool,
 }
 
 /// The replication slot, when it exists.

@@ -69,6 +69,13 @@ select jsonb_build_object(
   'publishes_updates', (select coalesce(bool_or(pubupdate or pubdelete), false) from publication),
   'publishes_generated_columns',
     (select coalesce(bool_or(generated_columns = 's'), false) from publication),
+  'ddl_triggers', (
+    select jsonb_agg(jsonb_build_object(
+      'name', wanted.name,
+      'exists', t.oid is not null,
+      'is_enabled', coalesce(t.evtenabled in ('O', 'A'), false)) order by wanted.name)
+    from unnest(array['walcast_ddl', 'walcast_drop']) as wanted (name)
+    left join pg_event_trigger t on t.evtname = wanted.name),
   'slot', (
     select jsonb_build_object(
       'plugin', plugin,

@@ -1,7 +1,7 @@
 //! The publications and the slot.
 
 use crate::database::quote_identifier;
-use crate::doctor::facts::{Facts, Publication, Slot};
+use crate::doctor::facts::{DdlTrigger, Facts, Publication, Slot};
 use crate::doctor::finding::Finding;
 
 /// What the configuration says about the stream.
@@ -28,7 +28,38 @@ pub(super) fn check(facts: &Facts, wanted: Wanted<'_>) -> Vec<Finding> {
     if !wanted.is_temporary {
         findings.push(retained_wal(facts));
     }
+    findings.push(ddl_triggers(facts));
     findings
+}
+
+/// Whether the stream says where definitions change.
+fn ddl_triggers(facts: &Facts) -> Finding {
+    const LOST: &str = "changes of tables, policies and privileges take effect within two seconds, \
+                        and rows that are committed meanwhile are judged by the old ones";
+    let names = |wanted: fn(&DdlTrigger) -> bool| -> Vec<&str> {
+        let found = facts.ddl_triggers.iter().filter(|trigger| wanted(trigger));
+        found.map(|trigger| trigger.name.as_str()).collect()
+    };
+    let missing = names(|trigger| !trigger.exists);
+    if !missing.is_empty() {
+        let which = missing.join(" and ");
+        let verb = if missing.len() == 1 { "is" } else { "are" };
+        return Finding::note(format!("the event trigger {which} {verb} missing: {LOST}"))
+            .mend("walcast migrate, once, as a superuser");
+    }
+    let disabled = names(|trigger| !trigger.is_enabled);
+    if !disabled.is_empty() {
+        let enable: Vec<String> = disabled
+            .iter()
+            .map(|name| format!("alter event trigger {name} enable always;"))
+            .collect();
+        return Finding::warning(format!(
+            "the event trigger {} is not enabled: {LOST}",
+            disabled.join(" and ")
+        ))
+        .mend(enable.join(" "));
+    }
+    Finding::good("event triggers announce changes of definitions: each takes effect at its place")
 }
 
 fn publication(publication: &Publication) -> Finding {
@@ -240,6 +271,20 @@ mod tests {
             with(|slot| slot.lag_bytes = Some(3 << 30)),
             "warn  slot walcast is 3072 MB behind, more than the budget of 1024 MB",
             "give it up",
+        );
+    }
+
+    #[test]
+    fn without_event_triggers_it_is_said_what_is_lost() {
+        check_one(
+            |facts| facts.ddl_triggers.iter_mut().for_each(|trigger| trigger.exists = false),
+            "note  the event trigger walcast_ddl and walcast_drop are missing: changes of tables",
+            "mend: walcast migrate, once, as a superuser",
+        );
+        check_one(
+            |facts| facts.ddl_triggers[1].is_enabled = false,
+            "warn  the event trigger walcast_drop is not enabled: changes of tables",
+            "mend: alter event trigger walcast_drop enable always;",
         );
     }
 
