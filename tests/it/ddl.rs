@@ -7,3 +7,5 @@ mod exact;
 mod hostile;
 mod steps;
 mod writer;
+
+pub use writer::ANNOUNCE;

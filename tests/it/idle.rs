@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use walcast_tests::{Postgres, Token};
 
+use crate::ddl::ANNOUNCE;
 use crate::world::{ALICE, PRIVATE_NOTES, World};
 
 /// How long nothing may happen. A timer of up to this period would be caught.
@@ -12,16 +13,27 @@ const QUIET: Duration = Duration::from_secs(6);
 
 #[tokio::test]
 async fn an_idle_server_sends_no_statements() -> Result<()> {
+    stays_silent("").await
+}
+
+#[tokio::test]
+async fn an_idle_server_with_event_triggers_sends_no_statements() -> Result<()> {
+    stays_silent(ANNOUNCE).await
+}
+
+async fn stays_silent(triggers: &str) -> Result<()> {
     let server = Postgres::start_with_prelude().await?;
     let setup = format!(
         "{PRIVATE_NOTES}
          do $$ begin execute format('alter database %I set log_statement = ''all''', \
-           current_database()); end $$;"
+           current_database()); end $$; {triggers}"
     );
     let world = World::on(&server, "idle", &setup, |builder| builder).await?;
     let mut client = world.listener(&Token::user(ALICE), "notes").await?;
     world.database.run(&format!("insert into notes values (1, '{ALICE}', 'x')")).await?;
     assert_eq!(world.settled(&mut client).await?.len(), 1);
+    world.database.run("create table other (id int)").await?;
+    assert_eq!(world.settled(&mut client).await?.len(), 0);
 
     // Connections may be put in order once more after the last change.
     let mut quiet_since = Instant::now();

@@ -10,6 +10,7 @@ mod oracle;
 mod path;
 mod payloads;
 mod regressions;
+mod sql;
 mod subscribing;
 mod tokens;
 mod world;

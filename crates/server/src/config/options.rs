@@ -222,7 +222,7 @@ options! {
     AUTHORIZATION_CONNECTIONS: Authorization, "authorization-connections", [], Kind::Number { min: 1, max: 1000 }, Some("4"),
         "How many database connections evaluate policies.";
     CATALOGUE_MAX_AGE: Authorization, "catalogue-max-age", [], Kind::Duration, Some("1s"),
-        "How old the knowledge of policies and privileges may be when it is used. It is read again only while changes arrive.";
+        "How old the knowledge of policies and privileges may be when it is used. It is read again only while changes arrive. With the event triggers of walcast migrate, changes of definitions take effect at their place whatever the age; the age then bounds what no trigger sees, such as membership in roles.";
 
     MAX_CONNECTIONS: Limits, "max-connections", [same("MAX_CONNECTIONS")], COUNT, Some("16384"),
         "How many sockets may be open.";
