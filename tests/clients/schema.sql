@@ -35,6 +35,26 @@ create policy "readers see their documents" on public.documents
         exists (select from public.readers where document_id = documents.id and reader = (select auth.uid()))
     );
 
+-- A value of each sort that client libraries convert by the column's type.
+create type public.mood as enum ('happy', 'so "so"');
+create type public.pair as (a integer, b text);
+create table public.shapes (
+    id integer primary key,
+    big bigint,
+    price numeric,
+    ratio double precision,
+    doc jsonb,
+    plain json,
+    tags text[],
+    grid integer[],
+    seen timestamp,
+    at timestamptz,
+    mood public.mood,
+    pair public.pair,
+    span int4range,
+    bytes bytea
+);
+
 -- Exists and is readable, but is in no publication.
 create table public.unpublished (id bigint primary key);
 
@@ -47,4 +67,4 @@ begin
     end if;
 end
 $$;
-alter publication supabase_realtime add table public.items, public.notes, public.documents;
+alter publication supabase_realtime add table public.items, public.notes, public.documents, public.shapes;

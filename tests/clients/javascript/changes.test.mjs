@@ -63,6 +63,34 @@ for (const vsn of VERSIONS) {
   })
 }
 
+test('values arrive as what their column is', async (t) => {
+  const feed = await follow(await connect(t), [{ table: 'shapes' }])
+  await sql(String.raw`
+    insert into shapes values (1, 9007199254740991, 1.50, 1e20, '{"a": [1, null]}', '{"b": "text"}',
+      '{"a,b",NULL}', '{{1,2},{3,4}}', '2024-01-02 03:04:05.6', '2024-01-02 03:04:05+02',
+      'so "so"', '(1,"x ""y""")', '[1,5)', '\x00ff')`)
+  await sql('insert into shapes values (2)')
+  await until('both rows', () => feed.received.length === 2)
+  const [full, empty] = feed.rows()
+  assert.deepEqual(full, {
+    id: 1,
+    big: 9007199254740991,
+    price: 1.5,
+    ratio: 1e20,
+    doc: { a: [1, null] },
+    plain: { b: 'text' },
+    tags: ['a,b', null],
+    grid: [[1, 2], [3, 4]],
+    seen: '2024-01-02T03:04:05.6',
+    at: '2024-01-02T01:04:05+00:00',
+    mood: 'so "so"',
+    pair: { a: 1, b: 'x "y"' },
+    span: '[1,5)',
+    bytes: '00ff',
+  })
+  assert.deepEqual(empty, Object.fromEntries(Object.keys(full).map((name) => [name, name === 'id' ? 2 : null])))
+})
+
 test('a rolled back transaction and a truncate are never seen', async (t) => {
   const feed = await follow(await connect(t), [{ table: 'items' }])
   const client = await database()

@@ -154,3 +154,29 @@ async fn a_wildcard_with_a_filter_needs_the_column_everywhere() -> Result<()> {
     );
     world.end().await
 }
+
+#[tokio::test]
+async fn a_wildcard_covers_tables_that_are_published_later() -> Result<()> {
+    let world = World::new("published_later", NOTES).await?;
+    let mut client = world.walcast.client(&Token::anon()).await?;
+    let schema = client.subscribe("realtime:a", &json!([{"schema": "public"}])).await?.ids;
+    let everything = client.subscribe("realtime:b", &json!([{"schema": "*"}])).await?.ids;
+    watch_marks(&mut client).await?;
+    world
+        .database
+        .run(
+            "create table later (id int primary key);
+             alter publication supabase_realtime add table later",
+        )
+        .await?;
+    world.database.run("insert into later values (1)").await?;
+    let mut seen: Vec<(String, Vec<i64>)> = messages(&world, &mut client)
+        .await?
+        .iter()
+        .filter(|message| message.data()["record"] == json!({"id": 1}))
+        .map(|message| (message.topic.clone(), ids(message)))
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [("realtime:a".to_owned(), schema), ("realtime:b".to_owned(), everything)]);
+    world.end().await
+}
