@@ -128,7 +128,9 @@ pub async fn world(world: &World, stage: &Stage, report: &mut Report) -> Result<
             }
         }
     }
-    compare_answers(stage, &questions, &looks, report).await;
+    if !world.shadows_operators() {
+        compare_answers(stage, &questions, &looks, report).await;
+    }
     Ok(suspects)
 }
 

@@ -61,7 +61,9 @@ pub async fn compare(world: &World, stage: &Stage, size: Size, report: &mut Repo
             questions.push(question);
         }
     }
-    compare_answers(stage, questions, report).await;
+    if !world.shadows_operators() {
+        compare_answers(stage, questions, report).await;
+    }
     Ok(())
 }
 

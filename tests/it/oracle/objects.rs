@@ -44,6 +44,19 @@ pub const ALL: &[&str] = &[
     super::truth::BY_ROW,
 ];
 
+/// A function of PostgreSQL's that only some may run, among them walcast, which reads the catalogue.
+macro_rules! revoked {
+    ($function:literal) => {
+        concat!(
+            "revoke execute on function pg_catalog.",
+            $function,
+            " from public; grant execute on function pg_catalog.",
+            $function,
+            " to walcast, anon"
+        )
+    };
+}
+
 /// Traps; some worlds have one or two of them.
 const TRAPS: &[&[&str]] = &[
     // The usual way from a label to its text is another.
@@ -73,19 +86,16 @@ const TRAPS: &[&[&str]] = &[
         "create operator public.= (leftarg = uuid, rightarg = uuid, function = public.differ)",
     ],
     // Not everybody may run everything.
-    &["revoke execute on function pg_catalog.uuid_eq(uuid, uuid) from public"],
-    &["revoke execute on function pg_catalog.jsonb_object_field_text(jsonb, text) from public"],
-    &["revoke execute on function pg_catalog.numeric_eq(numeric, numeric) from public"],
-    &["revoke execute on function pg_catalog.textlike(text, text) from public"],
-    &["revoke execute on function pg_catalog.bpchareq(bpchar, bpchar) from public"],
-    &[
-        "revoke execute on function pg_catalog.timestamptz_gt(timestamptz, timestamptz) from public; \
-       grant execute on function pg_catalog.timestamptz_gt(timestamptz, timestamptz) to anon",
-    ],
     &["revoke execute on function auth.uid() from public; \
        grant execute on function auth.uid() to authenticated, oracle_owner"],
     &["revoke execute on function auth.jwt() from public; \
        grant execute on function auth.jwt() to anon, oracle_member"],
+    &[revoked!("uuid_eq(uuid, uuid)")],
+    &[revoked!("jsonb_object_field_text(jsonb, text)")],
+    &[revoked!("numeric_eq(numeric, numeric)")],
+    &[revoked!("textlike(text, text)")],
+    &[revoked!("bpchareq(bpchar, bpchar)")],
+    &[revoked!("timestamptz_gt(timestamptz, timestamptz)")],
 ];
 
 /// `alter database … set`.

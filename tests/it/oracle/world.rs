@@ -105,10 +105,15 @@ impl World {
     pub fn new(seed: u64, size: Size, has_icu: bool) -> Self {
         let mut random = Random::new(seed);
         let random = &mut random;
-        let settings = objects::settings(random);
+        let mut settings = objects::settings(random);
         let auth = Auth::random(random);
         let mut objects: Vec<String> = objects::ALL.iter().map(|sql| (*sql).to_owned()).collect();
         let traps = objects::traps(random);
+        // Where `public` comes first, what is named like PostgreSQL's own stands in for it.
+        let has_path = settings.iter().any(|setting| setting.starts_with("search_path"));
+        if !has_path && traps.iter().any(|trap| trap.contains("public.")) && random.chance(60) {
+            settings.push("search_path = public, pg_catalog");
+        }
         if has_icu {
             let sql = "create collation public.nd (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
             objects.push(sql.to_owned());
@@ -126,6 +131,13 @@ impl World {
             })
             .collect();
         Self { seed, settings, objects, auth, traps, columns, base, rows, tables, audiences }
+    }
+
+    /// Whether operators of a user's stand in for PostgreSQL's wherever a statement does not say which
+    /// it means. Questions repeat policies without saying so: a known limit.
+    pub fn shadows_operators(&self) -> bool {
+        self.settings.contains(&"search_path = public, pg_catalog")
+            && self.traps.iter().any(|trap| trap.contains("create operator"))
     }
 
     /// Everything that was run to make one of its tables, to be read.
