@@ -89,6 +89,12 @@ async fn w22_a_slow_policy_holds_up_its_own_audience_alone() -> Result<()> {
     slow_policy_beside("true").await
 }
 
+/// W22, when the others' policy is one that PostgreSQL must be asked about, too.
+#[tokio::test]
+async fn w22_a_slow_policy_holds_up_no_other_question() -> Result<()> {
+    slow_policy_beside("quick(n)").await
+}
+
 /// Runs a policy that does not end until it may, beside another audience of the same table whose
 /// policy is `others`, and somebody on another table.
 async fn slow_policy_beside(others: &str) -> Result<()> {
