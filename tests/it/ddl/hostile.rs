@@ -77,6 +77,58 @@ async fn a_late_stream_judges_by_the_place_and_not_by_the_clock() -> Result<()> 
     world.end().await
 }
 
+/// Two tables whose policies PostgreSQL must be asked about.
+const TWO: &str = "
+    create table large (id int primary key, n int);
+    alter table large enable row level security;
+    create policy p on large for select using (n > (select 0));
+    create table calm (id int primary key);
+    alter table calm enable row level security;
+    create policy p on calm for select using (id > (select 0));
+    alter publication supabase_realtime add table large, calm;";
+
+#[tokio::test]
+async fn a_table_that_is_held_for_long_holds_up_no_other() -> Result<()> {
+    for triggers in ["", ANNOUNCE] {
+        let setup = format!("{TWO} {triggers}");
+        let world = World::with("held_for_long", &setup, |builder| {
+            builder.set("WALCAST_CATALOGUE_MAX_AGE", "20ms")
+        })
+        .await?;
+        let bindings = json!([
+            {"event": "INSERT", "schema": "public", "table": "large"},
+            {"event": "INSERT", "schema": "public", "table": "calm"},
+        ]);
+        let mut client = world.listener_to(&Token::anon(), &bindings).await?;
+        world.database.run("insert into large values (1, 1), (2, -1)").await?;
+        assert_eq!(summary(&world.settled(&mut client).await?), ["INSERT 1"]);
+
+        let session = world.database.session().await?;
+        session.batch_execute("insert into large values (6, 6)").await?;
+        session.batch_execute("begin; alter table large add extra text").await?;
+        // Asked about while the table is held.
+        assert_eq!(summary(&world.settled(&mut client).await?), ["INSERT 6"]);
+        for id in 10..15 {
+            world.database.run(&format!("insert into calm values ({id})")).await?;
+            assert_eq!(summary(&world.settled(&mut client).await?), [format!("INSERT {id}")]);
+        }
+        // Changes of other tables count meanwhile.
+        world.database.run("alter policy p on calm using (id < (select 0))").await?;
+        for id in 15.. {
+            world.database.run(&format!("insert into calm values ({id})")).await?;
+            if world.settled(&mut client).await?.is_empty() {
+                break;
+            }
+            ensure!(triggers.is_empty() && id < 1_000, "row {id} is shown");
+        }
+        session.batch_execute("insert into large values (3, 3), (4, -4); commit").await?;
+        world.database.run("insert into large values (5, 5)").await?;
+        assert_eq!(summary(&world.settled(&mut client).await?), ["INSERT 3", "INSERT 5"]);
+        world.end().await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn anybody_may_write_messages_and_nothing_comes_of_it() -> Result<()> {
     let (world, mut client) = world("flood").await?;

@@ -139,8 +139,12 @@ pub(super) async fn settings(
     audience: Option<&Audience>,
     statement_timeout_ms: &str,
 ) -> Result<Vec<SqlRow>, Error> {
-    // Compilation takes longer than any question should.
+    // Compilation takes longer than any question should. Half of the time may be spent on waiting for
+    // a table that is being changed; what is left is for asking without it.
     let set = "select pg_catalog.set_config('statement_timeout', $1, true), \
+               pg_catalog.set_config('lock_timeout', \
+                 (($1)::pg_catalog.int8 operator(pg_catalog./) 2::pg_catalog.int8)\
+                 ::pg_catalog.text, true), \
                pg_catalog.set_config('jit', 'off', true)";
     let Some(audience) = audience else {
         return client.query_typed(set, &[(&statement_timeout_ms, Type::TEXT)]).await;

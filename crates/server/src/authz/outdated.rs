@@ -32,6 +32,8 @@ pub(super) fn is_sign(code: &SqlState) -> bool {
         SqlState::INVALID_SCHEMA_NAME,
         SqlState::DATATYPE_MISMATCH,
         SqlState::CANNOT_COERCE,
+        // The table is being changed.
+        SqlState::LOCK_NOT_AVAILABLE,
         // A row image that does not have the table's columns; also a claim that is no uuid.
         SqlState::INVALID_TEXT_REPRESENTATION,
     ]

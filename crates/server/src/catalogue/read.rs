@@ -4,6 +4,8 @@
 //! qualified and no object of a user can stand in for one of PostgreSQL's. All of them run in one
 //! read-only transaction with one snapshot.
 
+mod blocked;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -22,6 +24,7 @@ use walcast_filters::{
     },
 };
 
+use self::blocked::{Blocked, is_blocked};
 use crate::catalogue::{Catalogue, KnownRole, KnownTable, reading::Place, snapshot::Snapshot};
 
 const PLACE: &str = include_str!("read/place.sql");
@@ -52,33 +55,61 @@ pub async fn catalogue(
     previous: &Catalogue,
     roles: &BTreeSet<Role>,
 ) -> anyhow::Result<(Catalogue, Place)> {
-    let known: Vec<u32> = previous.tables.keys().map(|id| id.0).collect();
+    let mut blocked = Blocked::default();
     for _ in 0..ATTEMPTS_MAX {
-        let transaction = begin(client).await?;
-        let guards = guards(&transaction, publications, &known).await?;
-        let ids: Vec<u32> = guards.tables.iter().map(|table| table.id.0).collect();
-        let (place, digest) = place(&transaction, &ids).await.context("read the place")?;
-        let types = Arc::new(types(&transaction, &ids).await.context("read the types")?);
-        // One value for equal types makes tables quick to compare.
-        let earlier = previous.tables.values().map(|known| &known.table.types).next();
-        let types = match earlier {
-            Some(earlier) if *earlier == types => Arc::clone(earlier),
-            _ => types,
-        };
-        let columns = columns(&transaction, &ids, &types).await.context("read the columns")?;
-        let roles = known_roles(&transaction, &ids, roles).await.context("read the roles")?;
-        transaction.commit().await?;
-
-        let transaction = begin(client).await?;
-        let guards_after = self::guards(&transaction, publications, &known).await?;
-        let (_, digest_after) = self::place(&transaction, &ids).await.context("read the place")?;
-        transaction.commit().await?;
-        if guards == guards_after && digest == digest_after {
-            let tables = assemble(guards, columns, &types);
-            return Ok((Catalogue { generation: 0, tables, roles }, place));
+        match attempt(client, publications, previous, roles, &blocked).await {
+            Ok(Some(read)) => return Ok(read),
+            Ok(None) => {}
+            Err(error) if is_blocked(&error) => {
+                blocked = Blocked::find(client, previous).await.context("read the locks")?;
+            }
+            Err(error) => return Err(error),
         }
     }
-    anyhow::bail!("read the catalogue: it changed each time it was read")
+    anyhow::bail!("read the catalogue: it changed, or was locked, each time it was read")
+}
+
+/// Reads once; `None` when the catalogue changed meanwhile.
+async fn attempt(
+    client: &mut Client,
+    publications: &[String],
+    previous: &Catalogue,
+    roles: &BTreeSet<Role>,
+    blocked: &Blocked,
+) -> anyhow::Result<Option<(Catalogue, Place)>> {
+    let known: Vec<u32> = previous.tables.keys().map(|id| id.0).collect();
+    let transaction = begin(client).await?;
+    let guards = guards(&transaction, publications, &known, blocked).await?;
+    let ids: Vec<u32> = guards.tables.iter().map(|table| table.id.0).collect();
+    let (place, digest) = place(&transaction, &ids).await.context("read the place")?;
+    let types = Arc::new(types(&transaction, &ids).await.context("read the types")?);
+    // One value for equal types makes tables quick to compare.
+    let earlier = previous.tables.values().map(|known| &known.table.types).next();
+    let types = match earlier {
+        Some(earlier) if *earlier == types => Arc::clone(earlier),
+        _ => types,
+    };
+    let columns = columns(&transaction, &ids, &types).await.context("read the columns")?;
+    let roles = known_roles(&transaction, &ids, roles).await.context("read the roles")?;
+    transaction.commit().await?;
+
+    let transaction = begin(client).await?;
+    let guards_after = self::guards(&transaction, publications, &known, blocked).await?;
+    let (_, digest_after) = self::place(&transaction, &ids).await.context("read the place")?;
+    transaction.commit().await?;
+    if guards != guards_after || digest != digest_after {
+        return Ok(None);
+    }
+    let mut tables = assemble(guards, columns, &types);
+    for (id, known) in &mut tables {
+        if blocked.tables.contains(id)
+            && let Some(known) = Arc::get_mut(known)
+        {
+            let (read, versions) = (&known.row_security, &known.policy_versions);
+            known.row_security = Blocked::row_security(previous, *id, versions, read);
+        }
+    }
+    Ok(Some((Catalogue { generation: 0, tables, roles }, place)))
 }
 
 async fn begin(client: &mut Client) -> anyhow::Result<Transaction<'_>> {
@@ -93,7 +124,8 @@ async fn begin(client: &mut Client) -> anyhow::Result<Transaction<'_>> {
     // Constants in policies come out with all their digits.
     transaction
         .batch_execute(
-            "set local search_path = ''; set local jit = off; set local extra_float_digits = 1",
+            "set local search_path = ''; set local jit = off; set local extra_float_digits = 1; \
+             set local lock_timeout = 200",
         )
         .await?;
     Ok(transaction)
@@ -125,9 +157,12 @@ async fn guards(
     transaction: &Transaction<'_>,
     publications: &[String],
     known: &[u32],
+    blocked: &Blocked,
 ) -> anyhow::Result<Guards> {
-    let tables = tables(transaction, publications, known).await.context("read the tables")?;
-    let ids: Vec<u32> = tables.iter().map(|table| table.id.0).collect();
+    let tables =
+        tables(transaction, publications, known, blocked).await.context("read the tables")?;
+    let is_read = |table: &&TableRow| !blocked.tables.contains(&table.id);
+    let ids: Vec<u32> = tables.iter().filter(is_read).map(|table| table.id.0).collect();
     let policies = policies(transaction, &ids).await.context("read the policies")?;
     Ok(Guards { tables, policies })
 }
@@ -189,8 +224,11 @@ async fn tables(
     transaction: &Transaction<'_>,
     publications: &[String],
     known: &[u32],
+    blocked: &Blocked,
 ) -> anyhow::Result<Vec<TableRow>> {
-    let rows = transaction.query(TABLES, &[&publications, &known]).await?;
+    let Blocked { is_publication, published, .. } = blocked;
+    let rows =
+        transaction.query(TABLES, &[&publications, &known, is_publication, published]).await?;
     let tables = rows.iter().map(|row| {
         Ok(TableRow {
             id: TableId(row.try_get("id")?),

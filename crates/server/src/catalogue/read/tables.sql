@@ -1,4 +1,5 @@
--- $1 publications, $2 oids of tables known from the previous snapshot.
+-- $1 publications, $2 oids of tables known from the previous snapshot. $3 whether a lock is in the
+-- way of listing what is published; $4 is it then.
 with published as (
     select class.oid
     from pg_catalog.pg_publication_tables as publication_table
@@ -7,6 +8,9 @@ with published as (
     join pg_catalog.pg_class as class
         on class.relnamespace = namespace.oid and class.relname = publication_table.tablename
     where publication_table.pubname = any ($1::pg_catalog.text[])
+        and not $3::pg_catalog.bool
+    union
+    select known.oid from pg_catalog.unnest($4::pg_catalog.oid[]) as known(oid)
 ),
 wanted as (
     select published.oid from published
