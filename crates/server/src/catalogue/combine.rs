@@ -1,9 +1,6 @@
 //! What of one snapshot goes with what of another.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use walcast_change::{ColumnSet, TableId};
 use walcast_filters::{claims::Role, policy::RoleFacts};
@@ -62,32 +59,6 @@ impl Catalogue {
             tables: self.tables.clone(),
             roles,
         })
-    }
-
-    /// This snapshot with some tables and the privileges on them as `newer` has them.
-    #[must_use]
-    pub fn with_tables_of(
-        &self,
-        newer: &Self,
-        tables: &BTreeSet<TableId>,
-        generation: u64,
-    ) -> Self {
-        let mut combined =
-            Self { generation, tables: self.tables.clone(), roles: self.roles.clone() };
-        for id in tables {
-            match newer.tables.get(id) {
-                Some(table) => combined.tables.insert(*id, Arc::clone(table)),
-                None => combined.tables.remove(id),
-            };
-            for (name, role) in &mut combined.roles {
-                let Some(role) = role else { continue };
-                match newer.role(name).and_then(|newer| newer.selectable.get(id)) {
-                    Some(columns) => role.selectable.insert(*id, columns.clone()),
-                    None => role.selectable.remove(id),
-                };
-            }
-        }
-        combined
     }
 }
 

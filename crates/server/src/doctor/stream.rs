@@ -43,8 +43,12 @@ fn ddl_triggers(facts: &Facts) -> Finding {
     let missing = names(|trigger| !trigger.exists);
     if !missing.is_empty() {
         let which = missing.join(" and ");
-        let verb = if missing.len() == 1 { "is" } else { "are" };
-        return Finding::note(format!("the event trigger {which} {verb} missing: {LOST}"))
+        let is_missing = if missing.len() == 1 {
+            "event trigger is missing"
+        } else {
+            "event triggers are missing"
+        };
+        return Finding::note(format!("{is_missing}, {which}: {LOST}"))
             .mend("walcast migrate, once, as a superuser");
     }
     let disabled = names(|trigger| !trigger.is_enabled);
@@ -278,7 +282,7 @@ mod tests {
     fn without_event_triggers_it_is_said_what_is_lost() {
         check_one(
             |facts| facts.ddl_triggers.iter_mut().for_each(|trigger| trigger.exists = false),
-            "note  the event trigger walcast_ddl and walcast_drop are missing: changes of tables",
+            "note  event triggers are missing, walcast_ddl and walcast_drop: changes of tables",
             "mend: walcast migrate, once, as a superuser",
         );
         check_one(
