@@ -39,7 +39,7 @@ const SHORT_RUN: usize = 70_000;
 
 /// How much one world holds: small enough that a case prints on a page, large enough that setting up
 /// a database takes less time than asking it.
-const SIZE: Size = Size { tables: 40, rows: 60, audiences: 16, looks: 8, filters: 100 };
+const SIZE: Size = Size { tables: 16, rows: 60, audiences: 16, looks: 8, filters: 50 };
 
 #[tokio::test]
 async fn policies_and_filters_agree_with_postgresql() -> Result<()> {

@@ -123,12 +123,12 @@ const SETTINGS: &[&str] = &[
 
 /// The settings of a world; most have none.
 pub fn settings(random: &mut Random) -> Vec<&'static str> {
-    let count = if random.chance(35) { random.between(1, 3) } else { 0 };
+    let count = if random.chance(45) { random.between(1, 3) } else { 0 };
     random.sample(SETTINGS, count)
 }
 
 /// The traps of a world; most have none.
 pub fn traps(random: &mut Random) -> Vec<&'static str> {
-    let count = if random.chance(40) { random.between(1, 2) } else { 0 };
+    let count = if random.chance(50) { random.between(1, 2) } else { 0 };
     random.sample(TRAPS, count).concat()
 }
