@@ -128,7 +128,7 @@ pub async fn world(world: &World, stage: &Stage, report: &mut Report) -> Result<
             }
         }
     }
-    if !world.shadows_operators() {
+    if !world.has_other_answers() {
         compare_answers(stage, &questions, &looks, report).await;
     }
     Ok(suspects)

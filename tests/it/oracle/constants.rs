@@ -11,18 +11,22 @@ use walcast_tests::Postgres;
 
 use super::stage::connect_options;
 
-/// Found by the oracle: the database's `extra_float_digits` cut them off.
+/// Found by the oracle: the settings of the database cut digits off, and gave a moment in the zone IST
+/// of India that is read back as one of Israel.
 #[tokio::test]
-async fn constants_of_policies_keep_their_digits() -> Result<()> {
+async fn constants_of_policies_mean_the_same_in_questions() -> Result<()> {
     let server = Postgres::shared().await?;
     let database = server.database("oracle_constants").await?;
-    database
-        .run(&format!("alter database {} set extra_float_digits = -2", database.name()))
-        .await?;
-    database
-        .run(
-            "create table t (f float8); alter table t enable row level security;
-             create policy p on t using (f = '0.30000000000000004'::float8);
+    for setting in ["extra_float_digits = -2", "datestyle = 'German'", "timezone = 'Asia/Kolkata'"]
+    {
+        database.run(&format!("alter database {} set {setting}", database.name())).await?;
+    }
+    let creator = database.session().await?;
+    creator
+        .batch_execute(
+            "create table t (f float8, m timestamptz); alter table t enable row level security;
+             create policy f on t using (f = '0.30000000000000004'::float8);
+             create policy m on t using (m = '2000-01-01 00:00:00+00'::timestamptz);
              alter publication supabase_realtime add table t",
         )
         .await?;
@@ -33,8 +37,14 @@ async fn constants_of_policies_keep_their_digits() -> Result<()> {
         read::catalogue(&mut session, &publications, &Catalogue::default(), &BTreeSet::new())
             .await?;
     let known = catalogue.tables.values().next().context("a table")?;
-    let policy = known.row_security.policies.first().context("a policy")?;
-    assert_eq!(policy.using.as_deref(), Some("(f = '0.30000000000000004'::double precision)"));
+    let policies = known.row_security.policies.iter();
+    let expressions: Vec<_> = policies.filter_map(|policy| policy.using.as_deref()).collect();
+    let expected = [
+        "(f = '0.30000000000000004'::double precision)",
+        "(m = '2000-01-01 05:30:00+05:30'::timestamp with time zone)",
+    ];
+    assert_eq!(expressions, expected);
+    drop(creator);
     drop(session);
     database.remove().await
 }

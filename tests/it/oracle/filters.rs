@@ -61,7 +61,7 @@ pub async fn compare(world: &World, stage: &Stage, size: Size, report: &mut Repo
             questions.push(question);
         }
     }
-    if !world.shadows_operators() {
+    if !world.has_other_answers() {
         compare_answers(stage, questions, report).await;
     }
     Ok(())
