@@ -4,7 +4,7 @@
 const MAX_STEPS: usize = 1_000_000;
 
 /// A pattern, ready to match.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct LikePattern {
     parts: Box<[Part]>,
     is_ascii: bool,

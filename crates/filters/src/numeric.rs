@@ -58,6 +58,21 @@ impl Numeric {
         Some(Self::Finite(Decimal { is_negative, point, digits: digits.into() }))
     }
 
+    /// The nearest float; `None` when it is out of a float's range.
+    pub(crate) fn to_float(&self) -> Option<f64> {
+        match self {
+            Self::NegativeInfinity => Some(f64::NEG_INFINITY),
+            Self::Infinity => Some(f64::INFINITY),
+            Self::NaN => Some(f64::NAN),
+            Self::Finite(Decimal { digits, .. }) if digits.is_empty() => Some(0.0),
+            Self::Finite(Decimal { is_negative, point, digits }) => {
+                let sign = if *is_negative { "-" } else { "" };
+                let float: f64 = format!("{sign}0.{digits}e{point}").parse().ok()?;
+                float.is_normal().then_some(float)
+            }
+        }
+    }
+
     /// The same text for equal numerics only.
     pub(crate) fn canonical(&self) -> String {
         match self {
@@ -144,6 +159,20 @@ mod tests {
             let (left, right) = (Numeric::read(left).unwrap(), Numeric::read(right).unwrap());
             assert_eq!((&left, left.canonical()), (&right, right.canonical()));
         }
+    }
+
+    #[test]
+    fn floats_are_the_nearest() {
+        let check = |text: &str, expected: Option<f64>| {
+            assert_eq!(Numeric::read(text).unwrap().to_float(), expected, "{text}");
+        };
+        check("1.5", Some(1.5));
+        check("-0.1", Some(-0.1));
+        check("9007199254740993", Some(9_007_199_254_740_992.0));
+        check("0.000", Some(0.0));
+        check("-inf", Some(f64::NEG_INFINITY));
+        check("1e400", None);
+        check("1e-400", None);
     }
 
     #[test]

@@ -7,22 +7,36 @@
 //!
 //! What is `Undecided` PostgreSQL evaluates over the row image: the rule holds the SQL expression.
 
+mod apply;
 mod claims_read;
+mod compile;
+mod constant;
+mod environment;
+mod evaluate;
+mod expression;
+mod fold;
+pub(crate) mod json;
+mod known;
+mod necessary;
 mod not_decided;
+mod operators;
 mod predicate;
+mod rule;
+mod shape;
+mod tree;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use walcast_change::{Cell, RoleId, Row, Table};
+use walcast_change::RoleId;
 
 pub use self::{
-    claims_read::{ClaimsRead, Projection},
+    claims_read::{ClaimsRead, Path, Projection},
+    environment::{Environment, FunctionFacts, named_in},
+    necessary::Necessary,
     not_decided::NotDecided,
-    predicate::Predicate,
+    predicate::{Compiled, Compiler, Predicate},
+    rule::{RowExpression, RowRule},
 };
-use crate::{RawCondition, claims::Audience};
-
-static NO_CLAIM: ClaimsRead = ClaimsRead::NOTHING;
 
 /// What row-level security says about one row for one audience.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,6 +76,8 @@ pub struct Policy {
     pub reads: Reads,
     /// The compiled expression, or why PostgreSQL must be asked.
     pub decision: Result<Arc<Predicate>, NotDecided>,
+    /// Of an expression that is not decided what is known of it, which can still say no.
+    pub partial: Option<Arc<Predicate>>,
     /// What the expression reads of the claims.
     pub claims_read: ClaimsRead,
 }
@@ -110,39 +126,6 @@ pub struct RoleFacts {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FunctionId(pub u32);
 
-/// The policies of one table as they concern one role.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum RowRule {
-    /// Every row is visible: no row security, a role it does not bind, or a constant policy.
-    Everything,
-    /// No row is visible: no permissive policy, or a constant one.
-    Nothing,
-    /// It depends on the row or the claims.
-    Expression(RowExpression),
-}
-
-/// The combined USING expression of the policies that concern a role.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct RowExpression {
-    /// A boolean SQL expression over the table's columns; NULL hides the row like false.
-    pub sql: Arc<str>,
-    /// What it reads of the row.
-    pub reads: Reads,
-    /// What it reads of the claims.
-    pub claims_read: ClaimsRead,
-}
-
-/// What must hold of a row for an audience to see it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Necessary {
-    /// Nothing simple.
-    Unknown,
-    /// `column = value`, the value in the text form of the column's type.
-    Equal(RawCondition),
-    /// No row can be visible: what the column is compared with is NULL.
-    Never,
-}
-
 impl RowSecurity {
     /// The rule for a role on a table owned by `owner`, as PostgreSQL combines policies
     /// (`check_enable_rls`, `get_row_security_policies`).
@@ -159,25 +142,7 @@ impl RowSecurity {
         // first, by name, and of the permissive ones the last name first (`RelationBuildRowSecurity`
         // builds its list from the end, `add_security_quals` puts the restrictive quals in front).
         permissive.reverse();
-        let permissive = Alternative::any(&permissive);
-        let restrictive = Alternative::all(&restrictive);
-        match (permissive, restrictive) {
-            (Alternative::Constant(false), _) | (_, Alternative::Constant(false)) => {
-                RowRule::Nothing
-            }
-            (Alternative::Constant(true), Alternative::Constant(true)) => RowRule::Everything,
-            (Alternative::Constant(true), Alternative::Expression(only))
-            | (Alternative::Expression(only), Alternative::Constant(true)) => {
-                RowRule::Expression(only)
-            }
-            (Alternative::Expression(one), Alternative::Expression(other)) => {
-                RowRule::Expression(RowExpression {
-                    sql: format!("{} AND {}", other.sql, one.sql).into(),
-                    reads: one.reads.union(other.reads),
-                    claims_read: one.claims_read.union(other.claims_read),
-                })
-            }
-        }
+        RowRule::of(&permissive, &restrictive, &role.may_run)
     }
 }
 
@@ -192,107 +157,11 @@ impl Policy {
     }
 }
 
-impl RowRule {
-    /// Decides one row for one audience. `table` is aligned with the row; it may be a leaf of the
-    /// table that has the policies: columns correspond by name.
-    #[must_use]
-    pub fn decide(&self, _table: &Table, _row: &Row, _audience: &Audience) -> Verdict {
-        match self {
-            Self::Everything => Verdict::Allow,
-            Self::Nothing => Verdict::Deny,
-            Self::Expression(_) => Verdict::Undecided,
-        }
-    }
-
-    /// What the policies that apply read of the claims.
-    #[must_use]
-    pub fn claims_read(&self) -> &ClaimsRead {
-        match self {
-            Self::Everything | Self::Nothing => &NO_CLAIM,
-            Self::Expression(expression) => &expression.claims_read,
-        }
-    }
-
-    /// What must hold of a row for the audience to see it: for an index.
-    #[must_use]
-    pub fn necessary(&self, _audience: &Audience) -> Necessary {
-        match self {
-            Self::Everything | Self::Expression(_) => Necessary::Unknown,
-            Self::Nothing => Necessary::Never,
-        }
-    }
-
-    /// Whether a row image holds everything the rule reads. `guard` is the table that has the
-    /// policies, `table` the one that is aligned with the row; columns correspond by name.
-    #[must_use]
-    pub fn can_judge(&self, guard: &Table, table: &Table, row: &Row) -> bool {
-        let Self::Expression(expression) = self else { return true };
-        let reads = &expression.reads;
-        let read = |number| reads.whole_row || reads.columns.contains(&number);
-        guard.columns.iter().filter(|column| read(column.number)).all(|column| {
-            table.position(&column.name).is_some_and(|position| {
-                row.cell(position) != Cell::Unchanged && !row.is_escaped(position)
-            })
-        })
-    }
-}
-
 impl Reads {
     fn union(mut self, other: Self) -> Self {
         self.columns.extend(other.columns);
         self.whole_row |= other.whole_row;
         self
-    }
-}
-
-/// One side of the combination: all permissive or all restrictive policies.
-enum Alternative {
-    Constant(bool),
-    Expression(RowExpression),
-}
-
-impl Alternative {
-    /// Permissive policies: one must pass; without any, nothing does.
-    fn any(policies: &[&Policy]) -> Self {
-        Self::combine(policies, " OR ", true)
-    }
-
-    /// Restrictive policies: all must pass.
-    fn all(policies: &[&Policy]) -> Self {
-        Self::combine(policies, " AND ", false)
-    }
-
-    /// Joins expressions; a policy whose constant is `decisive` settles the whole side. Policies
-    /// without USING add nothing, as in PostgreSQL.
-    fn combine(policies: &[&Policy], operator: &str, decisive: bool) -> Self {
-        let mut parts = Vec::new();
-        let mut reads = Reads::default();
-        let mut claims_read = ClaimsRead::NOTHING;
-        for policy in policies {
-            let Some(using) = &policy.using else { continue };
-            match constant(using) {
-                Some(value) if value == decisive => return Self::Constant(decisive),
-                Some(_) => {}
-                None => {
-                    parts.push(format!("({using})"));
-                    reads = reads.union(policy.reads.clone());
-                    claims_read = claims_read.union(policy.claims_read.clone());
-                }
-            }
-        }
-        if parts.is_empty() {
-            return Self::Constant(!decisive);
-        }
-        let sql = format!("({})", parts.join(operator)).into();
-        Self::Expression(RowExpression { sql, reads, claims_read })
-    }
-}
-
-fn constant(using: &str) -> Option<bool> {
-    match using.trim_matches(['(', ')']) {
-        "true" => Some(true),
-        "false" => Some(false),
-        _ => None,
     }
 }
 
@@ -314,6 +183,7 @@ mod tests {
             using: using.map(Into::into),
             reads: Reads::default(),
             decision: Err(NotDecided::NotRead),
+            partial: None,
             claims_read: ClaimsRead::Everything,
         }
     }

@@ -14,7 +14,7 @@ use std::{
 use walcast_change::{ColumnSet, Table, TableId};
 use walcast_filters::{
     claims::Role,
-    policy::{RoleFacts, RowRule, RowSecurity},
+    policy::{Compiler, RoleFacts, RowRule, RowSecurity},
 };
 
 /// A snapshot: tables, roles, privileges.
@@ -27,6 +27,8 @@ pub struct Catalogue {
     pub tables: HashMap<TableId, Arc<KnownTable>>,
     /// The roles that were asked for; `None` when PostgreSQL has no such role.
     pub roles: BTreeMap<Role, Option<KnownRole>>,
+    /// The policies as they were compiled, for the next snapshot to take over.
+    pub compiler: Arc<Compiler>,
 }
 
 /// A table with what decides who may see it.
@@ -210,6 +212,7 @@ mod tests {
                 (Role::new("nobody"), None),
             ]
             .into(),
+            compiler: Arc::default(),
         }
     }
 

@@ -3,4 +3,5 @@
 mod filter;
 mod index;
 mod matrix;
+mod policies;
 mod support;

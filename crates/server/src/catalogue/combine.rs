@@ -55,6 +55,7 @@ impl Catalogue {
             roles.insert(name.clone(), combined);
         }
         (roles != self.roles).then(|| Self {
+            compiler: Arc::clone(&self.compiler),
             generation: generation(),
             tables: self.tables.clone(),
             roles,

@@ -5,6 +5,7 @@
 //! read-only transaction with one snapshot.
 
 mod blocked;
+mod policies;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -19,19 +20,19 @@ use walcast_change::{
 };
 use walcast_filters::{
     claims::Role,
-    policy::{
-        ClaimsRead, NotDecided, Policy, PolicyKind, PolicyRoles, Reads, RoleFacts, RowSecurity,
-    },
+    policy::{Compiler, FunctionId, RoleFacts, RowSecurity},
 };
 
-use self::blocked::{Blocked, is_blocked};
+use self::{
+    blocked::{Blocked, is_blocked},
+    policies::Policies,
+};
 use crate::catalogue::{Catalogue, KnownRole, KnownTable, reading::Place, snapshot::Snapshot};
 
 const PLACE: &str = include_str!("read/place.sql");
 const TABLES: &str = include_str!("read/tables.sql");
 const COLUMNS: &str = include_str!("read/columns.sql");
 const TYPES: &str = include_str!("read/types.sql");
-const POLICIES: &str = include_str!("read/policies.sql");
 const ROLES: &str = include_str!("read/roles.sql");
 const PRIVILEGES: &str = include_str!("read/privileges.sql");
 
@@ -100,7 +101,7 @@ async fn attempt(
     if guards != guards_after || digest != digest_after {
         return Ok(None);
     }
-    let mut tables = assemble(guards, columns, &types);
+    let (mut tables, compiler) = assemble(guards, columns, &types, &previous.compiler);
     for (id, known) in &mut tables {
         if blocked.tables.contains(id)
             && let Some(known) = Arc::get_mut(known)
@@ -109,7 +110,8 @@ async fn attempt(
             known.row_security = Blocked::row_security(previous, *id, versions, read);
         }
     }
-    Ok(Some((Catalogue { generation: 0, tables, roles }, place)))
+    let compiler = Arc::new(compiler);
+    Ok(Some((Catalogue { generation: 0, tables, roles, compiler }, place)))
 }
 
 async fn begin(client: &mut Client) -> anyhow::Result<Transaction<'_>> {
@@ -151,7 +153,7 @@ async fn place(transaction: &Transaction<'_>, tables: &[u32]) -> anyhow::Result<
 #[derive(PartialEq)]
 struct Guards {
     tables: Vec<TableRow>,
-    policies: HashMap<TableId, Vec<Policy>>,
+    policies: Policies,
 }
 
 async fn guards(
@@ -164,7 +166,7 @@ async fn guards(
         tables(transaction, publications, known, blocked).await.context("read the tables")?;
     let is_read = |table: &&TableRow| !blocked.tables.contains(&table.id);
     let ids: Vec<u32> = tables.iter().filter(is_read).map(|table| table.id.0).collect();
-    let policies = policies(transaction, &ids).await.context("read the policies")?;
+    let policies = Policies::read(transaction, &ids).await.context("read the policies")?;
     Ok(Guards { tables, policies })
 }
 
@@ -189,8 +191,10 @@ fn assemble(
     guards: Guards,
     mut columns: HashMap<TableId, Vec<Column>>,
     types: &Arc<TypeRegistry>,
-) -> HashMap<TableId, Arc<KnownTable>> {
+    compiler: &Compiler,
+) -> (HashMap<TableId, Arc<KnownTable>>, Compiler) {
     let Guards { tables, mut policies } = guards;
+    let mut compiler = Compiler::new(std::mem::take(&mut policies.environment), compiler);
     let tables = tables.into_iter().map(|row| {
         let table = Table {
             id: row.id,
@@ -206,7 +210,7 @@ fn assemble(
         let row_security = RowSecurity {
             is_enabled: row.is_row_security_enabled,
             is_forced: row.is_row_security_forced,
-            policies: policies.remove(&row.id).unwrap_or_default().into(),
+            policies: policies.compile(&table, &mut compiler),
         };
         let known = KnownTable {
             table,
@@ -218,7 +222,7 @@ fn assemble(
         };
         (row.id, Arc::new(known))
     });
-    tables.collect()
+    (tables.collect(), compiler.finish())
 }
 
 async fn tables(
@@ -326,39 +330,6 @@ async fn types(transaction: &Transaction<'_>, tables: &[u32]) -> anyhow::Result<
     types.collect()
 }
 
-async fn policies(
-    transaction: &Transaction<'_>,
-    tables: &[u32],
-) -> anyhow::Result<HashMap<TableId, Vec<Policy>>> {
-    let mut policies: HashMap<TableId, Vec<Policy>> = HashMap::new();
-    for row in transaction.query(POLICIES, &[&tables]).await? {
-        let roles: Vec<u32> = row.try_get("roles")?;
-        let columns: Vec<i16> = row.try_get("columns")?;
-        let policy = Policy {
-            name: row.try_get::<_, String>("name")?.into(),
-            kind: if row.try_get("permissive")? {
-                PolicyKind::Permissive
-            } else {
-                PolicyKind::Restrictive
-            },
-            applies_to: if roles.contains(&0) {
-                PolicyRoles::Public
-            } else {
-                PolicyRoles::Only(roles.into_iter().map(RoleId).collect())
-            },
-            using: row.try_get::<_, Option<&str>>("using_expression")?.map(Into::into),
-            reads: Reads {
-                columns: columns.into_iter().collect(),
-                whole_row: row.try_get("whole_row")?,
-            },
-            decision: Err(NotDecided::NotRead),
-            claims_read: ClaimsRead::Everything,
-        };
-        policies.entry(TableId(row.try_get("table")?)).or_default().push(policy);
-    }
-    Ok(policies)
-}
-
 async fn known_roles(
     transaction: &Transaction<'_>,
     tables: &[u32],
@@ -371,11 +342,12 @@ async fn known_roles(
     for row in transaction.query(ROLES, &[&names]).await? {
         let id = RoleId(row.try_get("id")?);
         let inherits: Vec<u32> = row.try_get("has_privileges_of")?;
+        let may_run: Vec<u32> = row.try_get("may_run")?;
         let facts = RoleFacts {
             id,
             bypasses_row_security: row.try_get("bypasses_row_security")?,
             has_privileges_of: inherits.into_iter().map(RoleId).collect(),
-            may_run: BTreeSet::new(),
+            may_run: may_run.into_iter().map(FunctionId).collect(),
         };
         let role = Role::new(row.try_get("name")?);
         by_id.insert(id, role.clone());

@@ -7,6 +7,7 @@ select
     policy.polpermissive as permissive,
     policy.polroles as roles,
     pg_catalog.pg_get_expr(policy.polqual, policy.polrelid) as using_expression,
+    policy.polqual::pg_catalog.text as tree,
     array(
         select depend.refobjsubid::pg_catalog.int2
         from pg_catalog.pg_depend as depend

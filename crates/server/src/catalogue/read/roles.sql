@@ -7,6 +7,15 @@ select
         select other.oid
         from pg_catalog.pg_roles as other
         where pg_catalog.pg_has_role(role.oid, other.oid, 'USAGE')
-    ) as has_privileges_of
+    ) as has_privileges_of,
+    array(
+        select function.oid
+        from pg_catalog.pg_proc as function
+        where function.proname in ('uid', 'role', 'jwt', 'email')
+            and function.pronargs = 0
+            and function.pronamespace = pg_catalog.to_regnamespace('auth')
+            and pg_catalog.has_schema_privilege(role.oid, function.pronamespace, 'USAGE')
+            and pg_catalog.has_function_privilege(role.oid, function.oid, 'EXECUTE')
+    ) as may_run
 from pg_catalog.pg_roles as role
 where role.rolname = any ($1::pg_catalog.text[])
