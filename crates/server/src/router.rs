@@ -27,6 +27,7 @@ mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use walcast_change::{Lsn, Relation};
@@ -189,7 +190,7 @@ impl Router {
                         self.obey(command);
                     }
                 }
-                (number, answers) = self.waiting.answered() => self.take_answers(number, answers),
+                () = self.waiting.answered() => self.deliver_due(),
                 feed = self.feeds.recv() => match feed {
                     Some(Feed::Items(items)) => {
                         tokio::select! {
@@ -369,24 +370,33 @@ impl Router {
             self.deliver(&[Due { plans, answers: Answers::default() }], end);
             return;
         }
-        let ask = (!questions.is_empty()).then(|| {
-            let (authorizer, metrics) = (&self.parts.authorizer, &self.parts.metrics);
-            let (authorizer, metrics) = (Arc::clone(authorizer), Arc::clone(metrics));
-            async move {
-                authorizer.wait_until_visible(&transactions).await;
-                questions.ask(&authorizer, &metrics).await
-            }
+        let authorizer = Arc::clone(&self.parts.authorizer);
+        let visible = {
+            let authorizer = Arc::clone(&authorizer);
+            async move { authorizer.wait_until_visible(&transactions).await }.boxed().shared()
+        };
+        let (groups, answers) = questions.groups();
+        let asked = groups.into_iter().map(|group| {
+            let (authorizer, metrics) = (Arc::clone(&authorizer), Arc::clone(&self.parts.metrics));
+            let visible = visible.clone();
+            let numbers = group.numbers().to_vec();
+            let ask = async move {
+                visible.await;
+                group.ask(&authorizer, &metrics).await
+            };
+            (numbers, ask)
         });
-        let plans = self.waiting.add(plans, ask, end);
+        let plans = self.waiting.add(plans, asked.collect(), answers, end);
         self.deliver(&[Due { plans, answers: Answers::default() }], None);
         while self.waiting.is_full() {
-            let (number, answers) = self.waiting.answered().await;
-            self.take_answers(number, answers);
+            self.waiting.answered().await;
+            self.deliver_due();
         }
     }
 
-    fn take_answers(&mut self, number: u64, answers: Answers) {
-        let (due, end) = self.waiting.take(number, answers);
+    /// Delivers what waited for answers that are there now.
+    fn deliver_due(&mut self) {
+        let (due, end) = self.waiting.take_due();
         self.deliver(&due, end);
     }
 

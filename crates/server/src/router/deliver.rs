@@ -65,7 +65,7 @@ impl<'a> Deliverer<'a> {
         let is_open = |gate: Gate| match gate {
             Gate::Open => true,
             Gate::Closed => false,
-            Gate::Ask(slot) => answers.is_yes(slot),
+            Gate::Ask(slot) => answers.find(slot).unwrap_or_default(),
         };
         let mut payloads: Vec<Payload> = Vec::new();
         let mut messages: Vec<Message<'a>> = Vec::new();

@@ -14,7 +14,7 @@ use walcast_filters::{
 
 use super::{
     layout::{Layout, LayoutId, Layouts, RoleView},
-    questions::{Asker, ImageId, Pictured, Questions, Side, Slot},
+    questions::{Answers, Asker, ImageId, Pictured, Questions, Side, Slot},
     subscriptions::{ConnectionId, Subscriber, Subscriptions},
 };
 use crate::{catalogue::Catalogue, config::DeletesUnverifiable};
@@ -73,8 +73,10 @@ pub(super) struct Planner<'a> {
 
 impl Recipient {
     /// Whether PostgreSQL must answer before it is known what becomes of it.
-    pub(super) fn waits(&self) -> bool {
-        [self.filter, self.row, self.old].iter().any(|gate| matches!(gate, Gate::Ask(_)))
+    pub(super) fn waits(&self, answers: &Answers) -> bool {
+        [self.filter, self.row, self.old]
+            .iter()
+            .any(|gate| matches!(gate, Gate::Ask(slot) if answers.find(*slot).is_none()))
     }
 
     /// Its connection.

@@ -103,9 +103,12 @@ struct Image {
     literal: Arc<str>,
 }
 
-/// The answers of a batch.
+/// The answers of a batch, by question and image; `None` until PostgreSQL answered.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answers(Arc<Vec<Vec<bool>>>);
+pub(super) struct Answers(Arc<Vec<Option<Vec<bool>>>>);
+
+/// Answers to some questions, by their numbers.
+pub(super) type Answered = Vec<(usize, Vec<bool>)>;
 
 impl Questions {
     /// The slot for the verdict about a row.
@@ -189,11 +192,35 @@ impl Questions {
         self.questions.is_empty()
     }
 
-    /// Asks PostgreSQL everything at once.
-    pub(super) async fn ask(self, authorizer: &Authorizer, metrics: &Metrics) -> Answers {
-        if self.questions.is_empty() {
-            return Answers::default();
+    /// The questions in groups that are asked and answered apart, and room for the answers.
+    pub(super) fn groups(self) -> (Vec<Group>, Answers) {
+        let answers = Answers(Arc::new(vec![None; self.questions.len()]));
+        let mut groups: HashMap<(TableId, Arc<str>), Group> = HashMap::new();
+        for (number, question) in self.questions.into_iter().enumerate() {
+            let expression = (question.guard.table.id, Arc::clone(&question.expression));
+            let group = groups.entry(expression).or_default();
+            group.numbers.push(number);
+            group.questions.push(question);
         }
+        (groups.into_values().collect(), answers)
+    }
+}
+
+/// Questions with one expression.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    numbers: Vec<usize>,
+    questions: Vec<Question>,
+}
+
+impl Group {
+    /// Which questions these are.
+    pub(super) fn numbers(&self) -> &[usize] {
+        &self.numbers
+    }
+
+    /// Asks PostgreSQL.
+    pub(super) async fn ask(self, authorizer: &Authorizer, metrics: &Metrics) -> Answered {
         let started = Instant::now();
         let answers = authorizer.ask(&self.questions).await;
         metrics.authorization_seconds.record(started.elapsed());
@@ -201,7 +228,7 @@ impl Questions {
         let n_allowed = answers.iter().flatten().filter(|answer| **answer).count() as u64;
         metrics.verdicts_postgres_allow.increment(n_allowed);
         metrics.verdicts_postgres_deny.increment(n_answers - n_allowed);
-        Answers(Arc::new(answers))
+        self.numbers.into_iter().zip(answers).collect()
     }
 }
 
@@ -226,12 +253,35 @@ impl Image {
 }
 
 impl Answers {
-    /// Whether the answer was yes; what was not answered is no.
-    pub(super) fn is_yes(&self, slot: Slot) -> bool {
-        self.0
-            .get(slot.question)
-            .and_then(|images| images.get(slot.image))
-            .copied()
-            .unwrap_or_default()
+    /// Takes in what PostgreSQL answered.
+    pub(super) fn take(&mut self, answered: Answered) {
+        let answers = Arc::make_mut(&mut self.0);
+        for (question, answer) in answered {
+            if let Some(slot) = answers.get_mut(question) {
+                *slot = Some(answer);
+            }
+        }
+    }
+
+    /// The answer, once there is one; what was not answered for good is no.
+    pub(super) fn find(&self, slot: Slot) -> Option<bool> {
+        let images = self.0.get(slot.question)?.as_ref()?;
+        Some(images.get(slot.image).copied().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+impl Slot {
+    /// The first image of a question.
+    pub(super) fn first_of(question: usize) -> Self {
+        Self { question, image: 0 }
+    }
+}
+
+#[cfg(test)]
+impl Answers {
+    /// Room for the answers to so many questions.
+    pub(super) fn room_for(n_questions: usize) -> Self {
+        Self(Arc::new(vec![None; n_questions]))
     }
 }

@@ -8,13 +8,13 @@ use std::{
     mem,
 };
 
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use walcast_change::{Lsn, RowChange};
 
 use super::{
     layout::LayoutId,
     plan::{Plan, Recipient},
-    questions::Answers,
+    questions::{Answered, Answers},
     subscriptions::ConnectionId,
 };
 
@@ -28,8 +28,9 @@ const BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     batches: VecDeque<Batch>,
-    asked: JoinSet<Answers>,
-    numbers: HashMap<Id, u64>,
+    asked: JoinSet<Answered>,
+    /// Which questions of which batch a task asks.
+    tasks: HashMap<Id, (u64, Vec<usize>)>,
     last: u64,
 }
 
@@ -39,8 +40,7 @@ struct Batch {
     /// What is not delivered yet.
     plans: Vec<Plan>,
     connections: HashSet<ConnectionId>,
-    /// `None` until PostgreSQL answered.
-    answers: Option<Answers>,
+    answers: Answers,
     n_bytes: usize,
     /// Up to where everything is delivered with this batch.
     end: Option<Lsn>,
@@ -54,6 +54,9 @@ pub(super) struct Due {
     /// What PostgreSQL said.
     pub(super) answers: Answers,
 }
+
+/// Questions that are being asked, and which they are.
+pub(super) type Asked<F> = (Vec<usize>, F);
 
 impl Waiting {
     /// Whether nothing waits.
@@ -72,33 +75,22 @@ impl Waiting {
         self.batches.iter().flat_map(|batch| &batch.plans).any(|plan| plan.layout == layout)
     }
 
-    /// Adds a batch that ends a commit at `end`, and gives back what need not wait. `ask` gets the
-    /// answers to the batch's questions; `None` when it has none.
-    pub(super) fn add(
+    /// Adds a batch that ends a commit at `end`, with room for the answers to what is asked, and
+    /// gives back what need not wait.
+    pub(super) fn add<F>(
         &mut self,
-        plans: Vec<Plan>,
-        ask: Option<impl Future<Output = Answers> + Send + 'static>,
+        mut plans: Vec<Plan>,
+        asked: Vec<Asked<F>>,
+        answers: Answers,
         end: Option<Lsn>,
-    ) -> Vec<Plan> {
-        let mut blocked: HashSet<ConnectionId> =
+    ) -> Vec<Plan>
+    where
+        F: Future<Output = Answered> + Send + 'static,
+    {
+        let mut blocked =
             self.batches.iter().flat_map(|batch| &batch.connections).copied().collect();
-        let mut connections = HashSet::new();
-        let (mut due, mut later) = (Vec::new(), Vec::new());
-        for plan in plans {
-            // A channel gets one message for all its bindings, so a connection waits for all of a row.
-            let waiting = plan.recipients.iter().filter(|recipient| recipient.waits());
-            blocked.extend(waiting.map(Recipient::connection));
-            let (waits, goes) = split(plan, |recipient| {
-                let connection = recipient.connection();
-                blocked.contains(&connection) && {
-                    connections.insert(connection);
-                    true
-                }
-            });
-            due.extend(goes);
-            later.extend(waits);
-        }
-        if later.is_empty() {
+        let (due, connections) = take_due(&mut plans, &answers, &mut blocked);
+        if plans.is_empty() {
             // Nothing of it waits; it ends with what waits before it.
             if let (Some(batch), Some(_)) = (self.batches.back_mut(), end) {
                 batch.end = end;
@@ -106,73 +98,87 @@ impl Waiting {
             return due;
         }
         self.last += 1;
+        for (numbers, ask) in asked {
+            self.tasks.insert(self.asked.spawn(ask).id(), (self.last, numbers));
+        }
+        let n_bytes = plans.iter().map(bytes).sum();
         let number = self.last;
-        let answers = match ask {
-            Some(ask) => {
-                self.numbers.insert(self.asked.spawn(ask).id(), number);
-                None
-            }
-            None => Some(Answers::default()),
-        };
-        let n_bytes = later.iter().map(bytes).sum();
-        self.batches.push_back(Batch { number, plans: later, connections, answers, n_bytes, end });
+        self.batches.push_back(Batch { number, plans, connections, answers, n_bytes, end });
         due
     }
 
-    /// Waits for the next answers, with the number of their batch; for ever when nothing was asked.
-    pub(super) async fn answered(&mut self) -> (u64, Answers) {
-        loop {
-            let (id, answers) = match self.asked.join_next_with_id().await {
-                Some(Ok((id, answers))) => (id, answers),
-                Some(Err(error)) => {
-                    tracing::error!(%error, "questions failed; their rows are withheld");
-                    (error.id(), Answers::default())
-                }
-                None => std::future::pending().await,
-            };
-            if let Some(number) = self.numbers.remove(&id) {
-                return (number, answers);
-            }
+    /// Waits for the next answers and takes in all that are there; for ever when nothing was asked.
+    pub(super) async fn answered(&mut self) {
+        match self.asked.join_next_with_id().await {
+            Some(answered) => self.note(answered),
+            None => std::future::pending().await,
+        }
+        while let Some(answered) = self.asked.try_join_next_with_id() {
+            self.note(answered);
         }
     }
 
-    /// Takes answers in, and gives back what may go out now, and up to where everything went out
-    /// then.
-    pub(super) fn take(&mut self, number: u64, answers: Answers) -> (Vec<Due>, Option<Lsn>) {
-        let answered = self.batches.iter_mut().find(|batch| batch.number == number);
-        if let Some(batch) = answered {
-            batch.answers = Some(answers);
-        }
-        let mut due = Vec::new();
-        let mut blocked: HashSet<ConnectionId> = HashSet::new();
-        for batch in &mut self.batches {
-            if let Some(answers) = &batch.answers {
-                let (mut plans, mut later) = (Vec::new(), Vec::new());
-                for plan in mem::take(&mut batch.plans) {
-                    let (waits, goes) =
-                        split(plan, |recipient| blocked.contains(&recipient.connection()));
-                    plans.extend(goes);
-                    later.extend(waits);
-                }
-                batch.plans = later;
-                batch.connections.retain(|connection| blocked.contains(connection));
-                batch.n_bytes = batch.plans.iter().map(bytes).sum();
-                if !plans.is_empty() {
-                    due.push(Due { plans, answers: answers.clone() });
-                }
+    fn note(&mut self, answered: Result<(Id, Answered), JoinError>) {
+        let (id, answered) = match answered {
+            Ok((id, answered)) => (id, Some(answered)),
+            Err(error) => {
+                tracing::error!(%error, "questions failed; their rows are withheld");
+                (error.id(), None)
             }
-            blocked.extend(&batch.connections);
+        };
+        let Some((batch, numbers)) = self.tasks.remove(&id) else { return };
+        let no = || numbers.into_iter().map(|number| (number, Vec::new())).collect();
+        let answered = answered.unwrap_or_else(no);
+        if let Some(batch) = self.batches.iter_mut().find(|known| known.number == batch) {
+            batch.answers.take(answered);
+        }
+    }
+
+    /// What may go out by the answers that are there, and up to where everything went out then.
+    pub(super) fn take_due(&mut self) -> (Vec<Due>, Option<Lsn>) {
+        let mut all = Vec::new();
+        let mut blocked = HashSet::new();
+        for batch in &mut self.batches {
+            let (plans, connections) = take_due(&mut batch.plans, &batch.answers, &mut blocked);
+            batch.connections = connections;
+            if !plans.is_empty() {
+                batch.n_bytes = batch.plans.iter().map(bytes).sum();
+                all.push(Due { plans, answers: batch.answers.clone() });
+            }
         }
         let mut end = None;
-        while self
-            .batches
-            .front()
-            .is_some_and(|batch| batch.answers.is_some() && batch.plans.is_empty())
-        {
+        while self.batches.front().is_some_and(|batch| batch.plans.is_empty()) {
             end = self.batches.pop_front().and_then(|batch| batch.end).or(end);
         }
-        (due, end)
+        (all, end)
     }
+}
+
+/// Takes out of `plans` what need not wait, and tells the connections of the rest, which are blocked
+/// from here on.
+fn take_due(
+    plans: &mut Vec<Plan>,
+    answers: &Answers,
+    blocked: &mut HashSet<ConnectionId>,
+) -> (Vec<Plan>, HashSet<ConnectionId>) {
+    let mut connections = HashSet::new();
+    let (mut due, mut later) = (Vec::new(), Vec::new());
+    for plan in mem::take(plans) {
+        // A channel gets one message for all its bindings, so a connection waits for all of a row.
+        let waiting = plan.recipients.iter().filter(|recipient| recipient.waits(answers));
+        blocked.extend(waiting.map(Recipient::connection));
+        let (waits, goes) = split(plan, |recipient| {
+            let connection = recipient.connection();
+            blocked.contains(&connection) && {
+                connections.insert(connection);
+                true
+            }
+        });
+        due.extend(goes);
+        later.extend(waits);
+    }
+    *plans = later;
+    (due, connections)
 }
 
 /// A plan for the recipients that wait, and one for the others.
@@ -234,14 +240,15 @@ mod tests {
     }
 
     fn plan(lsn: u64, recipients: &[(u64, bool)], who: &BTreeMap<u64, Arc<Subscriber>>) -> Plan {
-        let recipients = recipients.iter().map(|(connection, waits)| Recipient {
-            subscriber: Arc::clone(&who[connection]),
-            view: 0,
-            filter: Gate::Open,
-            row: if *waits { Gate::Ask(Slot::default()) } else { Gate::Open },
-            old: Gate::Open,
-            is_problem: false,
-        });
+        let recipients =
+            recipients.iter().enumerate().map(|(place, (connection, waits))| Recipient {
+                subscriber: Arc::clone(&who[connection]),
+                view: 0,
+                filter: Gate::Open,
+                row: if *waits { Gate::Ask(Slot::first_of(place)) } else { Gate::Open },
+                old: Gate::Open,
+                is_problem: false,
+            });
         Plan { event: event(lsn), layout: LayoutId::default(), recipients: recipients.collect() }
     }
 
@@ -249,6 +256,20 @@ mod tests {
     fn batches() -> impl Strategy<Value = Vec<Vec<(u64, bool)>>> {
         let recipient = (0_u64..4, prop::bool::weighted(0.3));
         prop::collection::vec(prop::collection::vec(recipient, 1..4), 1..12)
+    }
+
+    /// So many questions, each asked apart.
+    fn questions(n_questions: usize) -> (Vec<Asked<std::future::Pending<Answered>>>, Answers) {
+        let asked = (0..n_questions).map(|number| (vec![number], std::future::pending()));
+        (asked.collect(), Answers::room_for(n_questions))
+    }
+
+    /// PostgreSQL answers a question of a batch.
+    fn answer(waiting: &mut Waiting, (batch, question): (u64, usize)) -> (Vec<Due>, Option<Lsn>) {
+        if let Some(batch) = waiting.batches.iter_mut().find(|known| known.number == batch) {
+            batch.answers.take(vec![(question, vec![true])]);
+        }
+        waiting.take_due()
     }
 
     /// What went out: the rows of each connection, and up to where everything was delivered.
@@ -287,24 +308,24 @@ mod tests {
                 }
                 let is_asked = recipients.iter().any(|(_, waits)| *waits);
                 let was_empty = waiting.is_empty();
-                let ask = is_asked.then(std::future::pending);
+                let (asked, answers) = questions(recipients.len());
                 let plans = vec![plan(lsn, recipients, &who)];
-                let due = waiting.add(plans, ask, Some(Lsn::new(lsn)));
+                let due = waiting.add(plans, asked, answers, Some(Lsn::new(lsn)));
                 out.take(&due);
                 if is_asked {
-                    open.push(waiting.last);
+                    open.extend((0..recipients.len()).map(|question| (waiting.last, question)));
                 }
                 prop_assert!(!was_empty || waiting.is_empty() != is_asked);
                 // Answers come in any order.
                 for _ in 0..turns.next().unwrap_or_default().min(open.len()) {
-                    let number = open.swap_remove(turns.next().unwrap_or_default() % open.len());
-                    let (due, end) = waiting.take(number, Answers::default());
+                    let next = open.swap_remove(turns.next().unwrap_or_default() % open.len());
+                    let (due, end) = answer(&mut waiting, next);
                     due.iter().for_each(|due| out.take(&due.plans));
                     out.end = end.map_or(out.end, Lsn::as_u64);
                 }
             }
-            while let Some(number) = open.pop() {
-                let (due, end) = waiting.take(number, Answers::default());
+            while let Some(next) = open.pop() {
+                let (due, end) = answer(&mut waiting, next);
                 due.iter().for_each(|due| out.take(&due.plans));
                 out.end = end.map_or(out.end, Lsn::as_u64);
             }
@@ -317,16 +338,23 @@ mod tests {
     fn a_row_that_waits_holds_up_its_connection_only() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let _entered = runtime.enter();
-        let who: BTreeMap<_, _> = (0..2).map(|id| (id, Arc::new(subscriber(id)))).collect();
+        let who: BTreeMap<_, _> = (0..3).map(|id| (id, Arc::new(subscriber(id)))).collect();
         let (mut waiting, mut out) = (Waiting::default(), Out::default());
-        for (lsn, recipients) in
-            [(1, vec![(0, true), (0, false), (1, false)]), (2, vec![(0, false), (1, false)])]
-        {
-            let ask = (lsn == 1).then(std::future::pending);
-            out.take(&waiting.add(vec![plan(lsn, &recipients, &who)], ask, Some(Lsn::new(lsn))));
+        let rows = [
+            (1, vec![(0, true), (2, true), (0, false), (1, false)]),
+            (2, vec![(0, false), (1, false), (2, false)]),
+        ];
+        for (lsn, recipients) in rows {
+            let (asked, answers) = questions(2);
+            let plans = vec![plan(lsn, &recipients, &who)];
+            out.take(&waiting.add(plans, asked, answers, Some(Lsn::new(lsn))));
         }
         assert_eq!(out.rows, BTreeMap::from([(1, vec![1, 2])]));
-        let (due, end) = waiting.take(1, Answers::default());
+        // The other question of the same batch is answered first.
+        let (due, end) = answer(&mut waiting, (1, 1));
+        due.iter().for_each(|due| out.take(&due.plans));
+        assert_eq!((&out.rows[&2], end), (&vec![1, 2], None));
+        let (due, end) = answer(&mut waiting, (1, 0));
         due.iter().for_each(|due| out.take(&due.plans));
         assert_eq!(out.rows[&0], [1, 1, 2]);
         assert_eq!(end, Some(Lsn::new(2)));
