@@ -353,9 +353,11 @@ fn integer(text: &str) -> Integer {
     if !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map_or(Integer::TooLarge, Integer::Value);
     }
-    let has_digit = unsigned.starts_with(|first: char| first.is_ascii_digit());
+    let n_digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
     let is_modern = unsigned.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if has_digit && is_modern { Integer::Other } else { Integer::Invalid }
+    // More digits than every type has room for are out of range before what follows them is read.
+    let is_short = n_digits <= 4;
+    if is_short && (n_digits == 0 || !is_modern) { Integer::Invalid } else { Integer::Other }
 }
 
 /// A unique beginning of true, false, yes, no, on, off; 1 or 0.
@@ -516,6 +518,8 @@ mod tests {
         for (kind, text) in [
             (Kind::Int4, "0x1F"),
             (Kind::Int4, "1_000"),
+            // Out of range before the point is met.
+            (Kind::Int4, "99999999999.5"),
             (Kind::Float8, "1e400"),
             (Kind::Float8, "1e-400"),
             (Kind::Numeric, "1e9999"),
