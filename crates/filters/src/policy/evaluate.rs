@@ -122,13 +122,15 @@ pub(super) fn any(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
 impl Expression {
     /// What a boolean expression comes to.
     pub(super) fn outcome(&self, scope: &Scope<'_>) -> Outcome {
-        if let Self::And(operands) = self {
-            return all(operands.iter().map(|operand| operand.outcome(scope)));
-        }
-        if let Self::Or(operands) = self {
-            return any(operands.iter().map(|operand| operand.outcome(scope)));
-        }
-        self.truth(scope).into()
+        let outcome = if let Self::And(operands) = self {
+            all(operands.iter().map(|operand| operand.outcome(scope)))
+        } else if let Self::Or(operands) = self {
+            any(operands.iter().map(|operand| operand.outcome(scope)))
+        } else {
+            self.truth(scope).into()
+        };
+        // What is unknown here may be a constant to the planner, which then does without the rest.
+        if outcome == Outcome::Raises && self.has_unknown() { Outcome::Undecided } else { outcome }
     }
 
     /// The value of a boolean expression.
@@ -406,5 +408,37 @@ impl Comparison {
             (false, true) => Ok(None),
             (false, false) => Ok(Some(is_all)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::expression::Function;
+
+    /// `'a'::uuid is null`
+    fn raising() -> Expression {
+        let text = Expression::Constant(Some(Datum::text("a")));
+        let read = Expression::Apply(Function::Read(Shape::Scalar(Kind::Uuid)), [text].into());
+        Expression::IsNull { operand: Box::new(read), is_negated: false }
+    }
+
+    fn check(expression: &Expression, expected: Outcome) {
+        let scope = Scope { image: None, audience: None, case_operand: None };
+        assert_eq!(expression.outcome(&scope), expected, "{expression:?}");
+    }
+
+    /// Found by the oracle: `sub = owner or interval '1 day' is not null` with a `sub` that is no uuid.
+    #[test]
+    fn what_is_unknown_may_make_the_planner_do_without_what_raises() {
+        let unknown = || Expression::Unknown(Box::default());
+        let or = |operands: Vec<Expression>| Expression::Or(operands.into());
+        check(&raising(), Outcome::Raises);
+        check(&or(vec![raising(), Expression::AbsentSetting]), Outcome::Raises);
+        check(&or(vec![raising(), unknown()]), Outcome::Undecided);
+        check(&Expression::Not(Box::new(or(vec![raising(), unknown()]))), Outcome::Undecided);
+        let both = Expression::And([unknown(), or(vec![raising(), unknown()])].into());
+        check(&both, Outcome::Undecided);
+        check(&Expression::And([unknown(), raising()].into()), Outcome::Hidden);
     }
 }

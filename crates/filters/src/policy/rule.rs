@@ -144,15 +144,23 @@ impl RowExpression {
     fn decide(&self, table: &Table, row: &Row, audience: &Audience) -> Verdict {
         let scope =
             Scope { image: Some((table, row)), audience: Some(audience), case_operand: None };
+        // What is not known of another policy may be a constant to the planner, which then does
+        // without what raises.
+        let is_decided = self.is_decided();
+        let outcome = |part: &Part| {
+            let outcome = part.outcome(&scope);
+            let may_vanish = outcome == Outcome::Raises && !is_decided;
+            if may_vanish { Outcome::Undecided } else { outcome }
+        };
         let permissive = || match &*self.permissive {
             [] => Outcome::True,
-            parts => any(parts.iter().map(|part| part.outcome(&scope))),
+            parts => any(parts.iter().map(outcome)),
         };
-        let restrictive = self.restrictive.iter().map(|part| part.outcome(&scope));
+        let restrictive = self.restrictive.iter().map(outcome);
         match all(restrictive.chain(std::iter::once_with(permissive))) {
             // Privileges are checked, and constants evaluated, before any row is looked at: a policy
             // that is not known may raise although it would not be reached.
-            Outcome::True if self.is_decided() && self.is_safe(&scope) => Verdict::Allow,
+            Outcome::True if is_decided && self.is_safe(&scope) => Verdict::Allow,
             Outcome::True | Outcome::Undecided => Verdict::Undecided,
             // An error hides the row, too.
             Outcome::False | Outcome::Null | Outcome::Raises | Outcome::Hidden => Verdict::Deny,
