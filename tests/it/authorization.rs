@@ -246,3 +246,65 @@ async fn a_key_that_leaves_out_a_required_domain_still_tells_of_the_delete() -> 
     assert_eq!(summary(&changes), ["INSERT 1", "DELETE 1"]);
     world.end().await
 }
+
+/// Policies that ask who is a member are asked once for everybody, and say the same as one by one.
+#[tokio::test]
+async fn members_see_the_rows_of_their_teams() -> Result<()> {
+    let policies = [
+        "exists (select from members m where m.team = notes.team and m.user_id = auth.uid())",
+        "team in (select team from members where user_id = (select auth.uid()))",
+        "auth.uid() in (select user_id from members m where m.team = notes.team)",
+    ];
+    for (number, policy) in policies.iter().enumerate() {
+        let world = World::new(
+            &format!("members_{number}"),
+            &format!(
+                "create table members (team int, user_id uuid);
+                 create table notes (id int primary key, team int);
+                 alter table notes enable row level security;
+                 create policy p on notes for select using ({policy});
+                 grant select on members to anon, authenticated;
+                 insert into members values (1, '{ALICE}'), (2, '{ALICE}'), (2, '{BOB}'), (1, null);
+                 insert into members select 3, gen_random_uuid() from generate_series(1, 2000);
+                 insert into members values (3, '{BOB}');
+                 alter publication supabase_realtime add table notes;"
+            ),
+        )
+        .await?;
+        let mut alice = world.listener(&Token::user(ALICE), "notes").await?;
+        let mut bob = world.listener(&Token::user(BOB), "notes").await?;
+        let mut anon = world.listener(&Token::anon(), "notes").await?;
+        let mut wrong = world.listener(&Token::user("auth0|abc"), "notes").await?;
+        // Of team 3 there are more members than a list holds.
+        let rows = "insert into notes values (1, 1), (2, 2), (3, 3), (4, null), (5, 4)";
+        world.database.run(rows).await?;
+        // Who becomes a member in the transaction of the row is one.
+        let both = format!(
+            "begin; insert into members values (5, '{BOB}'); \
+                            insert into notes values (6, 5); commit"
+        );
+        world.database.run(&both).await?;
+        assert_eq!(
+            summary(&world.settled(&mut alice).await?),
+            ["INSERT 1", "INSERT 2"],
+            "{policy}"
+        );
+        let bobs = ["INSERT 2", "INSERT 3", "INSERT 6"];
+        assert_eq!(summary(&world.settled(&mut bob).await?), bobs, "{policy}");
+        assert_eq!(world.settled(&mut anon).await?, Vec::<Value>::new(), "{policy}");
+        assert_eq!(world.settled(&mut wrong).await?, Vec::<Value>::new(), "{policy}");
+        // Row security on the members themselves leaves each question to its asker.
+        world
+            .database
+            .run(
+                "alter table members enable row level security; \
+                 create policy own on members for select using (user_id = auth.uid()); \
+                 insert into notes values (7, 2)",
+            )
+            .await?;
+        assert_eq!(summary(&world.settled(&mut alice).await?), ["INSERT 7"], "{policy}");
+        assert_eq!(summary(&world.settled(&mut bob).await?), ["INSERT 7"], "{policy}");
+        world.end().await?;
+    }
+    Ok(())
+}

@@ -17,6 +17,7 @@ mod expression;
 mod fold;
 pub(crate) mod json;
 mod known;
+mod membership;
 mod necessary;
 mod not_decided;
 mod operators;
@@ -31,7 +32,8 @@ use walcast_change::RoleId;
 
 pub use self::{
     claims_read::{ClaimsRead, Path, Projection},
-    environment::{Environment, FunctionFacts, named_in},
+    environment::{Environment, FunctionFacts, Named, RelationFacts, named_in},
+    membership::{MEMBERS_MAX, Member, Membership},
     necessary::Necessary,
     not_decided::NotDecided,
     predicate::{Compiled, Compiler, Predicate},
@@ -78,6 +80,8 @@ pub struct Policy {
     pub decision: Result<Arc<Predicate>, NotDecided>,
     /// Of an expression that is not decided what is known of it, which can still say no.
     pub partial: Option<Arc<Predicate>>,
+    /// The question for members that it amounts to, if it is one.
+    pub membership: Option<Arc<Membership>>,
     /// What the expression reads of the claims.
     pub claims_read: ClaimsRead,
 }
@@ -184,6 +188,7 @@ mod tests {
             reads: Reads::default(),
             decision: Err(NotDecided::NotRead),
             partial: None,
+            membership: None,
             claims_read: ClaimsRead::Everything,
         }
     }

@@ -38,7 +38,7 @@ use walcast_replicator::ConnectOptions;
 
 pub use self::image::composite_literal;
 use self::{
-    evaluate::{Failure, Words, evaluate, halves, settings},
+    evaluate::{Failure, Words, evaluate, evaluate_members, halves, settings},
     lanes::{Lane, Lanes, RECONNECT_PAUSE},
     outdated::{Renewal, Renewed, is_sign},
     pace::{Expression, Pace, Paces},
@@ -173,6 +173,26 @@ impl Authorizer {
             }
         }
         answers
+    }
+
+    /// The members that the question's expression lists, for each image; `None` when that raised or
+    /// took too long. Nobody is denied anything by that.
+    pub async fn members(&self, question: &Question) -> Option<Vec<Option<Vec<String>>>> {
+        let expression = (question.guard.table.id, Arc::clone(&question.expression));
+        let slow = self.slow.as_ref().filter(|_| self.paces.of(&expression) == Pace::Slow);
+        let mut lane = slow.unwrap_or(&self.quick).take().await;
+        for _ in 0..ATTEMPTS_MAX {
+            let client = lane.connected().await;
+            let started = Instant::now();
+            let members = evaluate_members(client, question, &self.statement_timeout_ms).await;
+            self.paces.note(&expression, 1, started.elapsed());
+            match members {
+                Ok(members) => return Some(members),
+                Err(Failure::Statement(_)) => return None,
+                Err(Failure::Connection) => lane.close(),
+            }
+        }
+        None
     }
 
     /// Asks the questions with one expression.

@@ -16,6 +16,7 @@
 //! When too much waits, the WAL reader waits, too. It never waits for a client.
 
 mod announced;
+mod answers;
 mod deliver;
 mod gathering;
 mod in_force;
@@ -37,11 +38,12 @@ use walcast_replicator::{Continuity, StreamItem};
 pub use self::subscriptions::{ChannelHandle, ConnectionId, PreparedBinding};
 use self::{
     announced::{Announced, announcements},
+    answers::Answers,
     deliver::Deliverer,
     in_force::InForce,
     layout::Layouts,
     plan::{Plan, Planner},
-    questions::{Answers, Questions},
+    questions::Questions,
     subscriptions::Subscriptions,
     waiting::{Due, Waiting},
 };

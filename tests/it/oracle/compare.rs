@@ -7,7 +7,7 @@ use walcast_change::{Cell, ColumnSet, Row, Table};
 use walcast_filters::{
     Filter, Match,
     claims::{Audience, Claims, Role},
-    policy::{Necessary, Projection, RowRule, Verdict},
+    policy::{MEMBERS_MAX, Member, Necessary, Projection, RowRule, Verdict},
 };
 use walcast_server::{
     authz::{Authorizer, Question, composite_literal},
@@ -30,6 +30,8 @@ const ALLOWED_RAISED: &str = "walcast allows a row about which PostgreSQL raises
 const DENIED_SHOWN: &str = "walcast denies a row that PostgreSQL shows";
 const ANSWER_HIDDEN: &str = "the question's answer is yes where PostgreSQL hides the row";
 const ANSWER_SHOWN: &str = "the question's answer is no where PostgreSQL shows the row";
+const MEMBER_HIDDEN: &str = "the list of members has somebody to whom PostgreSQL hides the row";
+const MEMBER_SHOWN: &str = "the list of members lacks somebody to whom PostgreSQL shows the row";
 const PROJECTION: &str = "audiences with equal projections see different rows";
 const NEVER: &str = "PostgreSQL shows a row although none can be visible";
 const NECESSARY: &str = "PostgreSQL shows a row that lacks what is necessary";
@@ -295,6 +297,52 @@ async fn compare_answers(
             };
             report.find(what, &look.signature(), || look.case(Some(*position)));
         }
+        compare_members(&authorizer, look, positions, report).await;
+    }
+}
+
+/// The question for members, where walcast would ask it.
+async fn compare_members(
+    authorizer: &Authorizer,
+    look: &Look<'_>,
+    positions: &[usize],
+    report: &mut Report,
+) {
+    let RowRule::Expression(expression) = &look.rule else { return };
+    let Some(membership) = expression.membership() else { return };
+    let member = membership.member(&look.audience);
+    if member == Member::Undecided {
+        return;
+    }
+    let image = |position: &usize| {
+        composite_literal(&look.guard.table, &look.guard.table, &look.stage.rows[*position]).into()
+    };
+    let nobody = Audience { role: look.audience.role.clone(), claims: Claims::new("{}") };
+    let question = Question {
+        audience: Some(Arc::new(nobody)),
+        guard: Arc::clone(&look.guard),
+        expression: Arc::clone(membership.expression()),
+        images: positions.iter().map(image).collect(),
+    };
+    // Without a list each asker is asked about apart, which was compared already.
+    let Some(lists) = authorizer.members(&question).await else { return };
+    for (position, members) in positions.iter().zip(lists) {
+        let Some(members) = members.filter(|members| members.len() <= MEMBERS_MAX) else {
+            continue;
+        };
+        report.members += 1;
+        let is_member = match &member {
+            Member::Known(name) => members.iter().any(|known| **known == **name),
+            Member::Nobody | Member::Undecided => false,
+        };
+        let what = match (is_member, look.sight.rows[*position]) {
+            (true, Shown::No | Shown::Raised) => MEMBER_HIDDEN,
+            (false, Shown::Yes) => MEMBER_SHOWN,
+            (true, Shown::Yes) | (false, Shown::No | Shown::Raised) | (_, Shown::Faulty) => {
+                continue;
+            }
+        };
+        report.find(what, &look.signature(), || look.case(Some(*position)));
     }
 }
 

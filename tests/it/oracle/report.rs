@@ -44,6 +44,8 @@ pub struct Report {
     pub answers_where_raised: usize,
     /// Of these, yes.
     pub answers_yes_where_raised: usize,
+    /// Answers of lists of members, compared with the table.
+    pub members: usize,
     /// Pairs of audiences that a rule cannot tell apart.
     pub pairs: usize,
     /// Rows compared with a necessary condition.
@@ -183,6 +185,7 @@ impl Report {
         line("decisions", self.verdicts.shares());
         line("  where all policies are decided", self.verdicts_where_decided.shares());
         line("answers to questions", self.answers.to_string());
+        line("  by lists of members", self.members.to_string());
         line(
             "  where the table raises",
             format!(

@@ -29,6 +29,30 @@ pub struct Environment {
     pub operators: BTreeMap<u32, Box<str>>,
     /// The labels of enums, by `pg_enum.oid`.
     pub enum_labels: BTreeMap<u32, Box<str>>,
+    /// The tables without row security that policies read, by oid.
+    pub relations: BTreeMap<u32, RelationFacts>,
+}
+
+/// A table that a policy reads, beside the one it is on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RelationFacts {
+    /// The schema's name.
+    pub schema: Box<str>,
+    /// The table's name.
+    pub name: Box<str>,
+    /// The names of its columns, by attribute number.
+    pub columns: BTreeMap<i16, Box<str>>,
+}
+
+/// What a stored expression names: oids that the catalogue must look up before it is compiled.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Named {
+    /// Functions, those behind operators included.
+    pub functions: BTreeSet<FunctionId>,
+    /// Operators.
+    pub operators: BTreeSet<u32>,
+    /// Tables.
+    pub relations: BTreeSet<u32>,
 }
 
 /// What `pg_proc` says about a function.
@@ -63,6 +87,7 @@ impl Default for Environment {
             functions: BTreeMap::new(),
             operators: BTreeMap::new(),
             enum_labels: BTreeMap::new(),
+            relations: BTreeMap::new(),
         }
     }
 }
@@ -98,10 +123,9 @@ impl Environment {
     }
 }
 
-/// The oids of the functions and operators a stored expression names: what the catalogue must look
-/// up before the expression is compiled.
+/// What a stored expression names.
 #[must_use]
-pub fn named_in(tree: &str) -> (BTreeSet<FunctionId>, BTreeSet<u32>) {
+pub fn named_in(tree: &str) -> Named {
     let oids = |field: &str| {
         let after = tree.split(field).skip(1);
         let oids = after.filter_map(|rest| {
@@ -111,5 +135,5 @@ pub fn named_in(tree: &str) -> (BTreeSet<FunctionId>, BTreeSet<u32>) {
         oids.collect::<BTreeSet<u32>>()
     };
     let functions = oids(":funcid ").into_iter().chain(oids(":opfuncid ")).map(FunctionId);
-    (functions.collect(), oids(":opno "))
+    Named { functions: functions.collect(), operators: oids(":opno "), relations: oids(":relid ") }
 }

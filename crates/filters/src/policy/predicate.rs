@@ -9,12 +9,13 @@ use std::{
 use walcast_change::Table;
 
 use super::{
-    ClaimsRead, FunctionId, NotDecided,
+    ClaimsRead, FunctionId, Membership, NotDecided,
     claims_read::claims_read,
     compile::Compilation,
     environment::Environment,
     evaluate::{Outcome, Scope, Stop},
     expression::{Expression, Function},
+    membership,
     shape::{Datum, Shape},
     tree,
 };
@@ -44,6 +45,8 @@ pub struct Compiled {
     pub partial: Option<Arc<Predicate>>,
     /// What it reads of the claims.
     pub claims_read: ClaimsRead,
+    /// The question for members that it amounts to, if it is one.
+    pub membership: Option<Arc<Membership>>,
 }
 
 /// Compiles the policies of a catalogue, and keeps what the catalogue before had compiled.
@@ -109,6 +112,7 @@ fn compile(source: &Arc<Source>, table: &Table, environment: &Arc<Environment>) 
         decision: Err(reason),
         partial: None,
         claims_read: ClaimsRead::Everything,
+        membership: None,
     };
     if !environment.has_known_layout {
         return refused(NotDecided::Server);
@@ -138,9 +142,15 @@ fn compile(source: &Arc<Source>, table: &Table, environment: &Arc<Environment>) 
     });
     if is_unknown {
         let reason = reason.unwrap_or(NotDecided::Unfamiliar);
-        return Compiled { decision: Err(reason), partial: Some(predicate), claims_read };
+        let membership = membership::of_tree(&root, table, environment).map(Arc::new);
+        return Compiled {
+            decision: Err(reason),
+            partial: Some(predicate),
+            claims_read,
+            membership,
+        };
     }
-    Compiled { decision: Ok(predicate), partial: None, claims_read }
+    Compiled { decision: Ok(predicate), partial: None, claims_read, membership: None }
 }
 
 impl Predicate {

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use walcast_change::{Cell, Row, Table};
 
 use super::{
-    ClaimsRead, FunctionId, Policy, Predicate, Reads, Verdict,
+    ClaimsRead, FunctionId, Membership, Policy, Predicate, Reads, Verdict,
     evaluate::{Outcome, Scope, all, any},
     necessary::{self, Necessary},
 };
@@ -37,6 +37,8 @@ pub struct RowExpression {
     permissive: Box<[Part]>,
     /// The restrictive policies.
     restrictive: Box<[Part]>,
+    /// The question for members that the only policy amounts to, if it is one.
+    membership: Option<Arc<Membership>>,
 }
 
 /// One policy of an expression.
@@ -64,6 +66,7 @@ impl RowRule {
                 sql: permissive.sql.into(),
                 reads: permissive.reads,
                 claims_read: permissive.claims_read,
+                membership: permissive.membership.filter(|_| permissive.parts.len() == 1),
                 permissive: permissive.parts.into(),
                 restrictive: Box::default(),
             },
@@ -73,6 +76,7 @@ impl RowRule {
                 claims_read: restrictive.claims_read,
                 permissive: Box::default(),
                 restrictive: restrictive.parts.into(),
+                membership: None,
             },
             (Side::Policies(permissive), Side::Policies(restrictive)) => RowExpression {
                 sql: format!("{} AND {}", restrictive.sql, permissive.sql).into(),
@@ -80,6 +84,7 @@ impl RowRule {
                 claims_read: permissive.claims_read.union(restrictive.claims_read),
                 permissive: permissive.parts.into(),
                 restrictive: restrictive.parts.into(),
+                membership: None,
             },
         };
         Self::Expression(expression)
@@ -135,6 +140,12 @@ impl RowExpression {
     #[must_use]
     pub fn is_decided(&self) -> bool {
         self.parts().all(|part| part.is_decided)
+    }
+
+    /// The question for members that stands for asking about each subscriber.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        self.membership.as_deref()
     }
 
     fn parts(&self) -> impl Iterator<Item = &Part> {
@@ -218,6 +229,8 @@ struct Policies {
     reads: Reads,
     claims_read: ClaimsRead,
     parts: Vec<Part>,
+    /// Of the first of them.
+    membership: Option<Arc<Membership>>,
 }
 
 impl Side {
@@ -242,6 +255,7 @@ impl Side {
     ) -> Self {
         let mut texts = Vec::new();
         let mut parts = Vec::new();
+        let mut membership = None;
         let mut reads = Reads::default();
         let mut claims_read = ClaimsRead::NOTHING;
         for policy in policies {
@@ -252,6 +266,10 @@ impl Side {
                 Some(value) if value != decisive => {}
                 Some(_) | None => {
                     texts.push(format!("({using})"));
+                    if parts.is_empty() {
+                        let known = policy.membership.as_ref();
+                        membership = known.filter(|of| of.calls.is_subset(may_run)).cloned();
+                    }
                     parts.push(Part::of(policy, may_run));
                     reads = reads.union(policy.reads.clone());
                     claims_read = claims_read.union(policy.claims_read.clone());
@@ -262,7 +280,7 @@ impl Side {
             return Self::Constant(!decisive);
         }
         let sql = format!("({})", texts.join(operator));
-        Self::Policies(Policies { sql, reads, claims_read, parts })
+        Self::Policies(Policies { sql, reads, claims_read, parts, membership })
     }
 }
 

@@ -126,6 +126,7 @@ fn environment(recorded: &Value) -> Environment {
         functions: functions.collect(),
         operators: names("operators"),
         enum_labels: names("enum_labels"),
+        relations: BTreeMap::new(),
     }
 }
 
@@ -151,7 +152,7 @@ fn recorded(json: &str) -> Recorded {
 }
 
 fn policy(using: &str, compiled: Compiled) -> Policy {
-    let Compiled { decision, partial, claims_read } = compiled;
+    let Compiled { decision, partial, claims_read, membership } = compiled;
     Policy {
         name: "p".into(),
         kind: PolicyKind::Permissive,
@@ -161,6 +162,7 @@ fn policy(using: &str, compiled: Compiled) -> Policy {
         decision,
         partial,
         claims_read,
+        membership,
     }
 }
 

@@ -51,8 +51,7 @@ pub(super) fn halves(range: Range<usize>) -> Vec<Range<usize>> {
     vec![middle..range.end, range.start..middle]
 }
 
-/// Sends one question as one transaction. The four statements leave together on the first poll, in
-/// order: `join4` polls in argument order, and tokio-postgres sends on first poll.
+/// Whether the question's expression is true, for each image.
 pub(super) async fn evaluate(
     client: &Client,
     question: &Question,
@@ -60,6 +59,31 @@ pub(super) async fn evaluate(
     words: &Words,
     statement_timeout_ms: &str,
 ) -> Result<Vec<bool>, Failure> {
+    let rows = rows(client, question, images, words, statement_timeout_ms).await?;
+    let is_true = |row: &SqlRow| row.try_get::<_, Option<bool>>(0).ok().flatten() == Some(true);
+    Ok(rows.iter().map(is_true).collect())
+}
+
+/// The texts in the array that the question's expression is, for each image; `None` when it is none.
+pub(super) async fn evaluate_members(
+    client: &Client,
+    question: &Question,
+    statement_timeout_ms: &str,
+) -> Result<Vec<Option<Vec<String>>>, Failure> {
+    let images = &question.images;
+    let rows = rows(client, question, images, &Words::RowType, statement_timeout_ms).await?;
+    Ok(rows.iter().map(|row| row.try_get(0).ok()).collect())
+}
+
+/// Sends one question as one transaction. The four statements leave together on the first poll, in
+/// order: `join4` polls in argument order, and tokio-postgres sends on first poll.
+async fn rows(
+    client: &Client,
+    question: &Question,
+    images: &[Arc<str>],
+    words: &Words,
+    statement_timeout_ms: &str,
+) -> Result<Vec<SqlRow>, Failure> {
     let (sql, arrays) = match words {
         Words::RowType => by_row_type(question, images),
         Words::Columns { expression, table } => {
@@ -79,8 +103,7 @@ pub(super) async fn evaluate(
     settings.map_err(failure)?;
     let rows = answer.map_err(failure)?;
     end.map_err(failure)?;
-    let is_true = |row: &SqlRow| row.try_get::<_, Option<bool>>(0).ok().flatten() == Some(true);
-    Ok(rows.iter().map(is_true).collect())
+    Ok(rows)
 }
 
 /// The images as values of the table's row type.

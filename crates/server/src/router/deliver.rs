@@ -9,10 +9,10 @@ use walcast_protocol::{
 };
 
 use super::{
+    answers::Answers,
     gathering::Gathering,
     layout::{Layout, Layouts},
     plan::{Gate, Plan, Recipient},
-    questions::Answers,
     subscriptions::{ChannelHandle, Subscriber},
 };
 use crate::{outbox::Change, telemetry::Metrics};

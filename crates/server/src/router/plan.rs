@@ -9,12 +9,13 @@ use walcast_change::{
 use walcast_filters::{
     Matches, Scope, SubscriptionId,
     claims::AudienceId,
-    policy::{RowRule, Verdict},
+    policy::{Member, RowRule, Verdict},
 };
 
 use super::{
+    answers::{Answers, Slot},
     layout::{Layout, LayoutId, Layouts, RoleView},
-    questions::{Answers, Asker, ImageId, Pictured, Questions, Side, Slot},
+    questions::{ImageId, Pictured, Questions, Side},
     subscriptions::{ConnectionId, Subscriber, Subscriptions},
 };
 use crate::{catalogue::Catalogue, config::DeletesUnverifiable};
@@ -327,10 +328,22 @@ impl Planning<'_> {
         if side == Side::Old && lacks_domain(&view.guard.table, &layout.table, row) {
             return None;
         }
-        let asker = Asker::new(&subscriber.channel.audience, view.rule.claims_read());
+        let audience = &subscriber.channel.audience;
         let image = ImageId { event: self.position, side };
         let pictured = Pictured { guard: &view.guard, table: &layout.table, row };
-        Some(Gate::Ask(self.questions.about_row(asker, expression, image, &pictured)))
+        if let Some(membership) = expression.membership() {
+            match membership.member(audience) {
+                Member::Known(member) => {
+                    let about = (membership, expression);
+                    let slot =
+                        self.questions.about_member(&member, audience, about, image, &pictured);
+                    return Some(Gate::Ask(slot));
+                }
+                Member::Nobody => return Some(Gate::Closed),
+                Member::Undecided => {}
+            }
+        }
+        Some(Gate::Ask(self.questions.about_row(audience, expression, image, &pictured)))
     }
 
     fn filter_gate(&mut self, judging: &Judging<'_>) -> Gate {

@@ -12,9 +12,9 @@ use tokio::task::{Id, JoinError, JoinSet};
 use walcast_change::{Lsn, RowChange};
 
 use super::{
+    answers::{Answered, Answers},
     layout::LayoutId,
     plan::{Plan, Recipient},
-    questions::{Answered, Answers},
     subscriptions::ConnectionId,
 };
 
@@ -218,8 +218,8 @@ mod tests {
 
     use super::*;
     use crate::router::{
+        answers::{Answer, Slot},
         plan::Gate,
-        questions::Slot,
         subscriptions::{Subscriber, tests::subscriber},
     };
 
@@ -267,7 +267,7 @@ mod tests {
     /// PostgreSQL answers a question of a batch.
     fn answer(waiting: &mut Waiting, (batch, question): (u64, usize)) -> (Vec<Due>, Option<Lsn>) {
         if let Some(batch) = waiting.batches.iter_mut().find(|known| known.number == batch) {
-            batch.answers.take(vec![(question, vec![true])]);
+            batch.answers.take(vec![(question, vec![Answer::All(true)])]);
         }
         waiting.take_due()
     }

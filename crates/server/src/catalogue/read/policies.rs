@@ -1,19 +1,20 @@
 //! The policies, and what the meaning of their expressions depends on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Context as _;
 use tokio_postgres::Transaction;
 use walcast_change::{Collation, RoleId, Table, TableId};
 use walcast_filters::policy::{
-    ClaimsRead, Compiled, Compiler, Environment, FunctionFacts, FunctionId, NotDecided, Policy,
-    PolicyKind, PolicyRoles, Reads, named_in,
+    ClaimsRead, Compiled, Compiler, Environment, FunctionFacts, FunctionId, Named, NotDecided,
+    Policy, PolicyKind, PolicyRoles, Reads, RelationFacts, named_in,
 };
 
 const POLICIES: &str = include_str!("policies.sql");
 const ENVIRONMENT: &str = include_str!("environment.sql");
 const FUNCTIONS: &str = include_str!("functions.sql");
 const OPERATORS: &str = include_str!("operators.sql");
+const RELATIONS: &str = include_str!("relations.sql");
 const ENUM_LABELS: &str = include_str!("enum_labels.sql");
 
 /// Architectures, as `version()` names them, that are little-endian with 64-bit datums.
@@ -45,18 +46,21 @@ impl Policies {
         tables: &[u32],
     ) -> anyhow::Result<Self> {
         let by_table = policies(transaction, tables).await?;
-        let (mut functions, mut operators) = (BTreeSet::new(), BTreeSet::new());
+        let mut named = Named::default();
         for tree in by_table.values().flatten().filter_map(|policy| policy.tree.as_deref()) {
-            let (called, used) = named_in(tree);
-            functions.extend(called);
-            operators.extend(used);
+            let Named { functions, operators, relations } = named_in(tree);
+            named.functions.extend(functions);
+            named.operators.extend(operators);
+            named.relations.extend(relations);
         }
-        let functions: Vec<u32> = functions.into_iter().map(|id| id.0).collect();
-        let operators: Vec<u32> = operators.into_iter().collect();
+        let functions: Vec<u32> = named.functions.into_iter().map(|id| id.0).collect();
+        let operators: Vec<u32> = named.operators.into_iter().collect();
+        let relations: Vec<u32> = named.relations.into_iter().collect();
         let environment = Environment {
             functions: self::functions(transaction, &functions).await.context("read functions")?,
             operators: self::operators(transaction, &operators).await.context("read operators")?,
             enum_labels: enum_labels(transaction, tables).await.context("read labels")?,
+            relations: self::relations(transaction, &relations).await.context("read relations")?,
             ..environment(transaction).await.context("read settings")?
         };
         Ok(Self { by_table, environment })
@@ -72,11 +76,13 @@ impl Policies {
 impl PolicyRow {
     fn compile(self, table: &Table, compiler: &mut Compiler) -> Policy {
         let compiled = self.tree.map(|tree| compiler.compile(&tree, table));
-        let Compiled { decision, partial, claims_read } = compiled.unwrap_or(Compiled {
-            decision: Err(NotDecided::NotRead),
-            partial: None,
-            claims_read: ClaimsRead::Everything,
-        });
+        let Compiled { decision, partial, claims_read, membership } =
+            compiled.unwrap_or(Compiled {
+                decision: Err(NotDecided::NotRead),
+                partial: None,
+                claims_read: ClaimsRead::Everything,
+                membership: None,
+            });
         Policy {
             name: self.name.into(),
             kind: self.kind,
@@ -86,6 +92,7 @@ impl PolicyRow {
             decision,
             partial,
             claims_read,
+            membership,
         }
     }
 }
@@ -178,6 +185,24 @@ async fn operators(
     let names =
         rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get::<_, &str>("name")?.into())));
     names.collect()
+}
+
+async fn relations(
+    transaction: &Transaction<'_>,
+    ids: &[u32],
+) -> anyhow::Result<BTreeMap<u32, RelationFacts>> {
+    let rows = transaction.query(RELATIONS, &[&ids]).await?;
+    let relations = rows.iter().map(|row| {
+        let numbers: Vec<i16> = row.try_get("column_numbers")?;
+        let names: Vec<String> = row.try_get("column_names")?;
+        let facts = RelationFacts {
+            schema: row.try_get::<_, &str>("schema")?.into(),
+            name: row.try_get::<_, &str>("name")?.into(),
+            columns: numbers.into_iter().zip(names.into_iter().map(Into::into)).collect(),
+        };
+        Ok((row.try_get("id")?, facts))
+    });
+    relations.collect()
 }
 
 async fn enum_labels(
