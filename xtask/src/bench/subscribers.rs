@@ -58,10 +58,7 @@ const SHAPES: [(Shape, &str, [f64; 5]); 5] = [
 
 const SUBSCRIBERS: [u64; 6] = [1, 10, 100, 1_000, 5_000, 100_000];
 
-const SCHEMA: &str = "create schema auth; grant usage on schema auth to public;
-    create function auth.uid() returns uuid language sql stable set search_path = ''
-      as $$ select (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid $$;
-    create table members (team int, user_id uuid, primary key (team, user_id));
+const SCHEMA: &str = "create table members (team int, user_id uuid, primary key (team, user_id));
     create table notes (id bigserial primary key, room int, user_id uuid, team int, body text);
     grant select on members, notes to authenticated;
     alter publication supabase_realtime add table notes;";
@@ -115,7 +112,6 @@ struct Measured {
 async fn measure(shape: Shape, n_subscribers: u64) -> Result<Measured> {
     let server = Postgres::start_with_prelude().await?;
     let database = server.database("subscribers").await?;
-    database.run("drop schema if exists auth cascade").await?;
     database.run(SCHEMA).await?;
     prepare(shape, n_subscribers, &database).await?;
     let mut builder = Walcast::on(&database);

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use walcast_change::ColumnSet;
 use walcast_protocol::{
+    Frame,
     changes::{OldView, View},
     frame,
 };
@@ -106,10 +107,22 @@ impl<'a> Deliverer<'a> {
                 }
             }
         }
-        for message in messages {
-            if let Some(payload) = payloads.get(message.payload) {
-                self.send(plan, &message, &payload.data);
-            }
+        // Who has the same topic gets the very same frame.
+        let mut last: Option<(&Message<'_>, Frame)> = None;
+        for message in &messages {
+            let known = last.take().filter(|(other, _)| message.is_framed_as(other));
+            let frame = match (known, payloads.get(message.payload)) {
+                (Some((_, frame)), _) => frame,
+                (None, Some(payload)) => message.frame(plan, &payload.data),
+                (None, None) => continue,
+            };
+            let change = Change {
+                channel: message.channel.id,
+                frame: frame.clone(),
+                committed_us: plan.event.commit.timestamp_us,
+            };
+            self.gathering.add(message.channel, change);
+            last = Some((message, frame));
         }
     }
 
@@ -144,17 +157,25 @@ impl<'a> Deliverer<'a> {
         payloads.push(Payload { key, data });
         payloads.len() - 1
     }
+}
 
-    fn send(&mut self, plan: &Plan, message: &Message<'a>, data: &[u8]) {
-        let channel = message.channel;
-        let frame = if channel.is_legacy {
+impl Message<'_> {
+    fn is_framed_as(&self, other: &Self) -> bool {
+        let (channel, others) = (self.channel, other.channel);
+        self.payload == other.payload
+            && channel.version == others.version
+            && channel.is_legacy == others.is_legacy
+            && channel.topic == others.topic
+            && self.ids == other.ids
+    }
+
+    fn frame(&self, plan: &Plan, data: &[u8]) -> Frame {
+        let channel = self.channel;
+        if channel.is_legacy {
             let event = plan.event.kind().as_str();
-            frame::legacy_change(channel.version, &channel.topic, event, data)
-        } else {
-            frame::postgres_changes(channel.version, &channel.topic, &message.ids, data)
-        };
-        let committed_us = plan.event.commit.timestamp_us;
-        self.gathering.add(channel, Change { channel: channel.id, frame, committed_us });
+            return frame::legacy_change(channel.version, &channel.topic, event, data);
+        }
+        frame::postgres_changes(channel.version, &channel.topic, &self.ids, data)
     }
 }
 
