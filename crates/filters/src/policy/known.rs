@@ -37,8 +37,9 @@ enum Meaning {
 
 /// In order of `source`'s history: walcast's, then Supabase's from the newest to the oldest. Those of
 /// 2022 that read `coalesce(current_setting('request.jwt.claim.sub', true), …)` are left out: what
-/// they make of a setting that is empty, rather than unset, cannot be seen from outside.
-const DEFINITIONS: [Definition; 11] = [
+/// they make of a setting that is empty, rather than unset, cannot be seen from outside. The last is
+/// the one that people write by hand.
+const DEFINITIONS: [Definition; 12] = [
     Definition {
         name: "jwt",
         source: "select nullif(current_setting('request.jwt.claims', true), '')::jsonb",
@@ -108,6 +109,12 @@ const DEFINITIONS: [Definition; 11] = [
         source: "select nullif(current_setting('request.jwt.claim.email', true), '')::text",
         meaning: Meaning::Null,
         calls_jwt: false,
+    },
+    Definition {
+        name: "uid",
+        source: "select (auth.jwt() ->> 'sub')::uuid",
+        meaning: Meaning::Uid { empty_is_null: false },
+        calls_jwt: true,
     },
 ];
 
