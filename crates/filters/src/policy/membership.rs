@@ -64,7 +64,7 @@ pub enum Member {
 
 impl Membership {
     /// An SQL expression over the row: the members as an array of texts, one more than
-    /// [`MEMBERS_MAX`] at most.
+    /// [`MEMBERS_MAX`] at most; NULL when row security hides some of them.
     #[must_use]
     pub fn expression(&self) -> &Arc<str> {
         &self.expression
@@ -127,7 +127,7 @@ pub(super) fn of_tree(
 
 /// A subquery over one plain table.
 struct Query<'n, 't> {
-    members: &'n RelationFacts,
+    members: (u32, &'n RelationFacts),
     includes_children: bool,
     equalities: Vec<&'n Node<'t>>,
     target: Option<&'n Node<'t>>,
@@ -152,7 +152,8 @@ impl<'n, 't> Query<'n, 't> {
         if !is_plain || !is_relation {
             return None;
         }
-        let members = environment.relations.get(&entry.number("relid")?)?;
+        let relation = entry.number("relid")?;
+        let members = (relation, environment.relations.get(&relation)?);
         let from = query.node("jointree")?;
         let [reference] = from.nodes("fromlist")?.try_into().ok()?;
         if reference.name != "RANGETBLREF" || reference.number("rtindex") != Some(1) {
@@ -203,6 +204,8 @@ struct Reading<'c> {
     table: &'c Table,
     environment: &'c Environment,
     members: &'c RelationFacts,
+    /// The oid of the members' table.
+    relation: u32,
     conditions: Vec<String>,
     reads: Reads,
     calls: BTreeSet<FunctionId>,
@@ -211,11 +214,16 @@ struct Reading<'c> {
 }
 
 impl<'c> Reading<'c> {
-    fn new(table: &'c Table, environment: &'c Environment, members: &'c RelationFacts) -> Self {
+    fn new(
+        table: &'c Table,
+        environment: &'c Environment,
+        (relation, members): (u32, &'c RelationFacts),
+    ) -> Self {
         Self {
             table,
             environment,
             members,
+            relation,
             conditions: Vec::new(),
             reads: Reads::default(),
             calls: BTreeSet::new(),
@@ -333,9 +341,12 @@ impl<'c> Reading<'c> {
         } else {
             self.conditions.join(" and ")
         };
+        // Row security that was switched on a moment ago would hide members from everybody.
         let expression = format!(
-            "array(select distinct {column}::pg_catalog.text from {only}{schema}.{name} \
-             as {MEMBERS} where {column} is not null and {conditions} limit {})",
+            "case when not pg_catalog.row_security_active({}::pg_catalog.oid) \
+             then array(select distinct {column}::pg_catalog.text from {only}{schema}.{name} \
+             as {MEMBERS} where {column} is not null and {conditions} limit {}) end",
+            self.relation,
             MEMBERS_MAX + 1
         );
         let expression = expression.into();
