@@ -8,7 +8,7 @@ use walcast_protocol::{
     message::{Extension, Reply, Status},
 };
 
-use crate::{Output, subscription::Subscription, tokens::Tokens};
+use crate::{Event, Output, subscription::Subscription, tokens::Tokens};
 
 /// The name of a channel within its session.
 ///
@@ -20,6 +20,7 @@ pub struct ChannelId(pub u32);
 pub(crate) struct Channel {
     pub(crate) topic: Topic,
     pub(crate) join_ref: Reference,
+    pub(crate) is_private: bool,
     pub(crate) broadcast: BroadcastConfig,
     pub(crate) tokens: Tokens,
     pub(crate) stage: Stage,
@@ -101,6 +102,13 @@ impl Channel {
 
     pub(crate) fn is_joined(&self) -> bool {
         matches!(self.stage, Stage::Joined)
+    }
+
+    /// Takes part in the topic, once the client knows that it is joined.
+    pub(crate) fn listen(&self, id: ChannelId, out: &mut Vec<Output>) {
+        out.push(Output::Count(Event::Joined));
+        let (topic, is_private) = (self.topic.clone(), self.is_private);
+        out.push(Output::JoinTopic { channel: id, topic, is_private });
     }
 
     /// Replies to a message on the channel.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use walcast_protocol::{CloseCode, ErrorCode, MalformedFrame, ServerMessage, join::JoinWarning};
+use walcast_protocol::{
+    CloseCode, ErrorCode, MalformedFrame, ServerMessage, Topic, join::JoinWarning,
+};
 
 use crate::{ChannelId, SubscribeRequest};
 
@@ -32,6 +34,20 @@ pub enum Output {
     /// Deliver no more changes to the channel, and forget an attempt that is not answered yet.
     Unsubscribe {
         /// For whom.
+        channel: ChannelId,
+    },
+    /// Let the channel hear what is published on its topic, until [`Self::LeaveTopic`].
+    JoinTopic {
+        /// Who.
+        channel: ChannelId,
+        /// The topic.
+        topic: Topic,
+        /// Whether the channel is private; private and public ones do not hear each other.
+        is_private: bool,
+    },
+    /// The channel hears no more of its topic.
+    LeaveTopic {
+        /// Who.
         channel: ChannelId,
     },
     /// Close the connection; the session is over and ignores what follows.

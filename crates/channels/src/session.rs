@@ -243,12 +243,15 @@ impl Session {
         answer.send(&channel.topic, &channel.join_ref, reply, out);
     }
 
-    /// Forgets a channel and takes its subscription back.
+    /// Forgets a channel and takes back what it had.
     fn remove(&mut self, id: ChannelId, out: &mut Vec<Output>) -> Option<Channel> {
         let channel = self.channels.remove(&id)?;
         self.topics.remove(&channel.topic);
         if let Some(subscription) = &channel.subscription {
             subscription.end(id, out);
+        }
+        if channel.is_joined() {
+            out.push(Output::LeaveTopic { channel: id });
         }
         Some(channel)
     }

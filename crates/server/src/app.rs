@@ -29,6 +29,7 @@ use crate::{
     router::{Router, RouterParts},
     source::Source,
     telemetry::Metrics,
+    topics::Topics,
     transport::{TransportParts, websocket},
 };
 
@@ -90,6 +91,7 @@ impl App {
         let transport = Arc::new(TransportParts {
             verifier: TokenVerifier::new(&config.jwt),
             limits: Arc::new(config.limits.of_connection()),
+            topics: Arc::new(Topics::new(Arc::clone(&metrics))),
             router: router_handle,
             catalogue,
             authorizer,

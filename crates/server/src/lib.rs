@@ -4,6 +4,7 @@
 //! source      keeps the slot streaming                      replicator → RowEvents
 //! router      one task, owns the MatchIndex                 RowEvents → recipients
 //! authz       asks PostgreSQL what only it can answer       Undecided → Allow | Deny
+//! topics      which channels listen to which topic           a message → outboxes
 //! outbox      the bounded queue of one connection           frames → transport
 //! transport   drives one Session over one socket            frames ⇄ client messages
 //! app         builds and runs all of it
@@ -27,4 +28,5 @@ pub mod router;
 pub mod source;
 pub mod subscribe;
 pub mod telemetry;
+pub mod topics;
 pub mod transport;

@@ -18,6 +18,8 @@ use walcast_protocol::Frame;
 pub enum Delivery {
     /// Changes, in commit order.
     Changes(Vec<Change>),
+    /// Something that was published on a topic.
+    Message(TopicMessage),
     /// An answer for the session, which must not overtake the changes before it.
     Answer(Box<Input>),
 }
@@ -31,6 +33,15 @@ pub struct Change {
     pub frame: Frame,
     /// When the change was committed, in µs since 1970.
     pub committed_us: i64,
+}
+
+/// A message for a channel, the frame shared with others; dropped if the channel is closed by then.
+#[derive(Debug)]
+pub struct TopicMessage {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The encoded message.
+    pub frame: Frame,
 }
 
 /// The bounds of a queue.
@@ -145,6 +156,7 @@ fn size(delivery: &Delivery) -> (usize, usize) {
         Delivery::Changes(changes) => {
             (changes.len(), changes.iter().map(|change| change.frame.bytes().len()).sum())
         }
+        Delivery::Message(message) => (1, message.frame.bytes().len()),
         Delivery::Answer(_) => (1, 0),
     }
 }

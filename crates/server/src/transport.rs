@@ -33,6 +33,7 @@ use crate::{
     outbox::OutboxLimits,
     router::{ConnectionId, RouterHandle},
     telemetry::Metrics,
+    topics::Topics,
 };
 
 /// What every connection needs.
@@ -42,6 +43,8 @@ pub struct TransportParts {
     pub verifier: TokenVerifier,
     /// The bounds of a session.
     pub limits: Arc<Limits>,
+    /// Who listens to which topic.
+    pub topics: Arc<Topics>,
     /// The router.
     pub router: RouterHandle,
     /// Gives catalogue snapshots.

@@ -119,6 +119,7 @@ impl Session {
         let channel = Channel {
             topic: topic.clone(),
             join_ref,
+            is_private: verifying.config.is_private,
             broadcast: verifying.config.broadcast.clone(),
             tokens,
             stage: Stage::Verifying(Box::new(verifying)),
@@ -212,7 +213,7 @@ impl Session {
             None => {
                 let reply = Reply::Joined { postgres_changes: echo };
                 answer.send(&channel.topic, &channel.join_ref, reply, out);
-                out.push(Output::Count(Event::Joined));
+                channel.listen(id, out);
             }
         }
         if let Some(problem) = problem {

@@ -8,11 +8,11 @@ mod properties;
 mod subscribing;
 mod tokens;
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use walcast_filters::claims::{Claims, Role};
-use walcast_protocol::{Frame, Version, frame};
+use walcast_protocol::{Frame, Topic, Version, frame};
 
 use crate::{
     ChannelId, Event, Input, Limits, Output, Session, SubscribeFailure, SubscribeRequest, Token,
@@ -24,6 +24,8 @@ struct Client {
     session: Session,
     now: Duration,
     events: Vec<Event>,
+    /// The channels that take part in their topics.
+    listening: BTreeMap<ChannelId, Topic>,
 }
 
 /// The claims of a token of this role.
@@ -40,7 +42,7 @@ impl Client {
         let now = Duration::from_secs(1_000);
         let token = Token { text: "connection".into(), claims: claims("anon", 3_600) };
         let session = Session::new(version, token, Arc::new(limits), now);
-        Self { session, now, events: Vec::new() }
+        Self { session, now, events: Vec::new(), listening: BTreeMap::new() }
     }
 
     fn v1() -> Self {
@@ -88,6 +90,13 @@ impl Client {
                     lines.push(format!("subscribe {}#{attempt} {role}: {bindings}", channel.0));
                 }
                 Output::Unsubscribe { channel } => lines.push(format!("unsubscribe {}", channel.0)),
+                Output::JoinTopic { channel, topic, is_private: _ } => {
+                    assert!(self.session.is_open(channel) && !topic.as_str().is_empty());
+                    assert_eq!(self.listening.insert(channel, topic), None);
+                }
+                Output::LeaveTopic { channel } => {
+                    assert!(self.listening.remove(&channel).is_some());
+                }
                 Output::Close { code } => lines.push(format!("close {code}")),
             }
         }

@@ -100,6 +100,8 @@ metrics! {
         "Transactions received from PostgreSQL.";
     events_out: Counter, "walcast_deliveries_total" {},
         "Row changes handed to connections; one change counts once per channel that gets it.";
+    topic_deliveries: Counter, "walcast_topic_deliveries_total" {},
+        "Messages of other clients and of applications handed to connections; one message counts once per channel that gets it.";
     verdicts_in_process_allow: Counter, "walcast_verdicts_total" {path = "in_process", verdict = "allow"},
         "Decisions whether an audience may see a row, by who took them.";
     verdicts_in_process_deny: Counter, "walcast_verdicts_total" {path = "in_process", verdict = "deny"},

@@ -22,9 +22,10 @@ use super::{
     writer::{Farewell, Outgoing},
 };
 use crate::{
-    outbox::{Change, Delivery, Inbox, Outbox, queue},
+    outbox::{Change, Delivery, Inbox, Outbox, TopicMessage, queue},
     router::{ChannelHandle, Command, ConnectionId, PreparedBinding},
     subscribe,
+    topics::{Listener, ListenerId, Membership, TopicName},
 };
 
 /// Frames that may pile up before the writer takes them; past it the driver takes nothing more. One
@@ -69,6 +70,8 @@ pub(super) struct Driver {
     /// The channels that were subscribed or are being checked for it.
     subscribed: HashMap<ChannelId, (u32, AbortHandle)>,
     checks: JoinSet<Checked>,
+    /// The topics of the joined channels.
+    memberships: HashMap<ChannelId, Membership>,
     /// For the router, in order; at most a few per channel.
     commands: VecDeque<Command>,
     n_channels: u32,
@@ -97,6 +100,7 @@ impl Driver {
             outputs: Vec::new(),
             subscribed: HashMap::new(),
             checks: JoinSet::new(),
+            memberships: HashMap::new(),
             commands: VecDeque::new(),
             n_channels: 0,
             is_closing: false,
@@ -197,6 +201,11 @@ impl Driver {
                     }
                 }
             }
+            Delivery::Message(TopicMessage { channel, frame }) => {
+                if self.session.is_open(channel) {
+                    self.batch.push(Outgoing { frame, committed_us: None });
+                }
+            }
             Delivery::Answer(input) => self.feed(*input),
         }
     }
@@ -245,6 +254,16 @@ impl Driver {
                 self.subscribe(channel, attempt, request);
             }
             Output::Unsubscribe { channel } => self.unsubscribe(channel),
+            Output::JoinTopic { channel, topic, is_private } => {
+                let listener = Listener {
+                    id: ListenerId { connection: self.connection, channel },
+                    version: self.version,
+                    outbox: self.outbox.clone(),
+                };
+                let membership = self.parts.topics.join(TopicName { topic, is_private }, listener);
+                self.memberships.insert(channel, membership);
+            }
+            Output::LeaveTopic { channel } => _ = self.memberships.remove(&channel),
             Output::Close { code } => {
                 self.farewell.close(code);
                 self.is_closing = true;

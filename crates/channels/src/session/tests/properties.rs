@@ -165,6 +165,10 @@ proptest! {
                 }
             }
             assert!(client.session.n_channels() <= 3);
+            for channel in (0..30).map(ChannelId) {
+                let is_listening = client.listening.contains_key(&channel);
+                assert_eq!(is_listening, client.session.is_open(channel), "{described}");
+            }
             if is_handled {
                 assert!(client.session.deadline() > client.now, "{described}");
             }
@@ -173,6 +177,7 @@ proptest! {
         let n_taken_back = end.iter().filter(|line| line.starts_with("unsubscribe")).count();
         assert!(is_closed || n_taken_back <= held.len());
         assert_eq!(client.session.n_channels(), 0);
+        assert!(client.listening.is_empty());
         assert_eq!(client.session.deadline(), Duration::MAX);
     }
 }

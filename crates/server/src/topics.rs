@@ -1,0 +1,351 @@
+//! Which channels of this server listen to which topic, and the one way to tell all of them
+//! something.
+//!
+//! ```text
+//! driver ──► Topics::join(name, listener) ──► Membership     dropped: the channel has left
+//! anybody ─► Topics::publish(name, message, except)
+//!               └─► one frame per serialiser, shared ──► outbox of each listener
+//! ```
+//!
+//! A listener is there from its join until its [`Membership`] is dropped, which also happens when
+//! its connection ends in whatever way; a topic exists while somebody listens. There are never more
+//! listeners than connections may have channels.
+//!
+//! Messages of one topic reach all its listeners in one order: they are handed over under the lock
+//! of the topic's shard. Handing over never waits, see [`crate::outbox`].
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use walcast_channels::ChannelId;
+use walcast_protocol::{Frame, ServerMessage, Topic, Version, frame};
+
+use crate::{
+    outbox::{Delivery, Outbox, Sent, TopicMessage},
+    router::ConnectionId,
+    telemetry::Metrics,
+};
+
+/// Many more than cores, so that two topics rarely wait for each other.
+const SHARDS: usize = 64;
+
+/// What is listened to. Public and private channels of one topic do not hear each other.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct TopicName {
+    /// The topic as clients join it, e.g. `realtime:room`.
+    pub topic: Topic,
+    /// Whether its channels are private.
+    pub is_private: bool,
+}
+
+/// A channel within this server.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ListenerId {
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Its number there.
+    pub channel: ChannelId,
+}
+
+/// A channel that listens to a topic.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Which.
+    pub id: ListenerId,
+    /// The serialiser of its connection.
+    pub version: Version,
+    /// Where its frames go.
+    pub outbox: Outbox,
+}
+
+/// A topic's listeners.
+type Listeners = HashMap<ListenerId, Listener>;
+
+/// The topics of this server with their listeners.
+#[derive(Debug)]
+pub struct Topics {
+    hashing: RandomState,
+    shards: Vec<Mutex<HashMap<TopicName, Listeners>>>,
+    metrics: Arc<Metrics>,
+}
+
+/// A channel listens as long as this lives.
+#[derive(Debug)]
+#[must_use = "the channel stops listening when this is dropped"]
+pub struct Membership {
+    topics: Arc<Topics>,
+    name: TopicName,
+    listener: ListenerId,
+}
+
+impl Membership {
+    /// What is listened to.
+    #[must_use]
+    pub fn name(&self) -> &TopicName {
+        &self.name
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.topics.leave(&self.name, self.listener);
+    }
+}
+
+impl Topics {
+    /// No topics.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { hashing: RandomState::new(), shards, metrics }
+    }
+
+    /// Lets a channel listen: it is told everything that is published from here on.
+    pub fn join(self: &Arc<Self>, name: TopicName, listener: Listener) -> Membership {
+        let id = listener.id;
+        self.with_shard(&name, |topics| {
+            topics.entry(name.clone()).or_default().insert(id, listener);
+        });
+        Membership { topics: Arc::clone(self), name, listener: id }
+    }
+
+    fn leave(&self, name: &TopicName, listener: ListenerId) {
+        self.with_shard(name, |topics| {
+            if let Some(listeners) = topics.get_mut(name) {
+                listeners.remove(&listener);
+                if listeners.is_empty() {
+                    topics.remove(name);
+                }
+            }
+        });
+    }
+
+    /// Hands a message to every listener of a topic but `except`, and returns to how many.
+    ///
+    /// It is encoded at most once per serialiser; where it has no form ([`frame::encode`]), those
+    /// who use that serialiser are left out.
+    pub fn publish(
+        &self,
+        name: &TopicName,
+        message: &ServerMessage,
+        except: Option<ListenerId>,
+    ) -> usize {
+        let mut frames = Frames { message, v1: None, v2: None };
+        let (mut n_queued, mut n_overflowed) = (0, 0);
+        self.with_shard(name, |topics| {
+            for listener in topics.get(name).into_iter().flat_map(Listeners::values) {
+                if Some(listener.id) == except {
+                    continue;
+                }
+                let Some(frame) = frames.frame(listener.version) else { continue };
+                let message = TopicMessage { channel: listener.id.channel, frame };
+                match listener.outbox.send(Delivery::Message(message)) {
+                    Sent::Queued => n_queued += 1,
+                    Sent::Overflowed => n_overflowed += 1,
+                    Sent::Gone => {}
+                }
+            }
+        });
+        self.metrics.topic_deliveries.increment(n_queued);
+        self.metrics.queue_overflows.increment(n_overflowed);
+        usize::try_from(n_queued).unwrap_or(usize::MAX)
+    }
+
+    /// How many channels listen to a topic.
+    #[must_use]
+    pub fn n_listeners(&self, name: &TopicName) -> usize {
+        self.with_shard(name, |topics| topics.get(name).map_or(0, HashMap::len))
+    }
+
+    /// How many topics have listeners.
+    #[must_use]
+    pub fn n_topics(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    fn with_shard<R>(
+        &self,
+        name: &TopicName,
+        act: impl FnOnce(&mut HashMap<TopicName, Listeners>) -> R,
+    ) -> R {
+        let position = self.hashing.hash_one(name) % (SHARDS as u64);
+        let shard = usize::try_from(position).ok().and_then(|position| self.shards.get(position));
+        match shard {
+            Some(shard) => act(&mut lock(shard)),
+            // Not reached: there are as many shards as positions.
+            None => act(&mut HashMap::new()),
+        }
+    }
+}
+
+/// A lock is only poisoned when a thread panicked while it held it; what is in there is whole all
+/// the same, since each change of it is one call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A message in the forms that were needed so far.
+struct Frames<'a> {
+    message: &'a ServerMessage,
+    v1: Option<Option<Frame>>,
+    v2: Option<Option<Frame>>,
+}
+
+impl Frames<'_> {
+    fn frame(&mut self, version: Version) -> Option<Frame> {
+        let form = match version {
+            Version::V1 => &mut self.v1,
+            Version::V2 => &mut self.v2,
+        };
+        form.get_or_insert_with(|| frame::encode(version, self.message)).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use walcast_protocol::{
+        RawJson, Reference,
+        message::{Encoding, UserBroadcast},
+    };
+
+    use super::*;
+    use crate::outbox::{Inbox, OutboxLimits, queue};
+
+    const LIMITS: OutboxLimits = OutboxLimits { frames: 8, bytes: 1_000 };
+
+    fn topics() -> Arc<Topics> {
+        Arc::new(Topics::new(Arc::new(Metrics::new())))
+    }
+
+    fn name(topic: &str, is_private: bool) -> TopicName {
+        TopicName { topic: Topic::new(topic), is_private }
+    }
+
+    fn id(connection: u64) -> ListenerId {
+        ListenerId { connection: ConnectionId(connection), channel: ChannelId(7) }
+    }
+
+    fn listener(connection: u64, version: Version, limits: OutboxLimits) -> (Listener, Inbox) {
+        let (outbox, inbox) = queue(limits);
+        (Listener { id: id(connection), version, outbox }, inbox)
+    }
+
+    fn message(topic: &str, text: &str) -> ServerMessage {
+        ServerMessage::Push {
+            join_ref: Reference::Null,
+            topic: Topic::new(topic),
+            event: "broadcast".into(),
+            payload: RawJson::parse(&Bytes::from(format!("{{\"n\":\"{text}\"}}"))).unwrap(),
+        }
+    }
+
+    /// The frames that wait in an inbox; all senders must be gone.
+    async fn frames(mut inbox: Inbox) -> Vec<Frame> {
+        let mut deliveries = Vec::new();
+        while inbox.receive(&mut deliveries, 100).await > 0 {}
+        let frame = |delivery| match delivery {
+            Delivery::Message(TopicMessage { channel, frame }) => {
+                assert_eq!(channel, ChannelId(7));
+                frame
+            }
+            Delivery::Changes(_) | Delivery::Answer(_) => panic!("expected a message"),
+        };
+        deliveries.into_iter().map(frame).collect()
+    }
+
+    #[tokio::test]
+    async fn everyone_on_the_topic_is_told_but_the_exception() {
+        let topics = topics();
+        let mut inboxes = Vec::new();
+        let mut memberships = Vec::new();
+        for connection in 1..=3 {
+            let (listener, inbox) = listener(connection, Version::V2, LIMITS);
+            memberships.push(topics.join(name("realtime:a", false), listener));
+            inboxes.push(inbox);
+        }
+        for (topic, is_private) in [("realtime:b", false), ("realtime:a", true)] {
+            let (listener, inbox) = listener(9, Version::V2, LIMITS);
+            memberships.push(topics.join(name(topic, is_private), listener));
+            inboxes.push(inbox);
+        }
+        let room = name("realtime:a", false);
+        assert_eq!(topics.publish(&room, &message("realtime:a", "1"), None), 3);
+        assert_eq!(topics.publish(&room, &message("realtime:a", "2"), Some(id(2))), 2);
+        drop(memberships);
+        let mut received = Vec::new();
+        for inbox in inboxes {
+            received.push(frames(inbox).await);
+        }
+        let counts: Vec<usize> = received.iter().map(Vec::len).collect();
+        assert_eq!(counts, [2, 1, 2, 0, 0]);
+        assert_eq!(received[0], received[2]);
+    }
+
+    #[tokio::test]
+    async fn a_message_is_encoded_once_per_serialiser_and_shared() {
+        let topics = topics();
+        let room = name("realtime:a", false);
+        let (mut memberships, mut inboxes) = (Vec::new(), Vec::new());
+        for (connection, version) in [(1, Version::V1), (2, Version::V1), (3, Version::V2)] {
+            let (listener, inbox) = listener(connection, version, LIMITS);
+            memberships.push(topics.join(room.clone(), listener));
+            inboxes.push(inbox);
+        }
+        topics.publish(&room, &message("realtime:a", "x"), None);
+        // V1 has no form for bytes.
+        let broadcast = UserBroadcast {
+            event: "e".into(),
+            metadata: None,
+            encoding: Encoding::Binary,
+            payload: Bytes::from_static(b"\0"),
+        };
+        let bytes = ServerMessage::UserBroadcast { topic: room.topic.clone(), broadcast };
+        assert_eq!(topics.publish(&room, &bytes, None), 1);
+        drop(memberships);
+        let mut received = Vec::new();
+        for inbox in inboxes {
+            received.push(frames(inbox).await);
+        }
+        assert_eq!(received.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 2]);
+        let place = |frame: &Frame| frame.bytes().as_ptr();
+        assert_eq!(place(&received[0][0]), place(&received[1][0]));
+        assert_ne!(received[0][0], received[2][0]);
+    }
+
+    #[test]
+    fn nothing_is_left_of_those_who_left() {
+        let topics = topics();
+        let mut memberships = Vec::new();
+        for connection in 0..1_000 {
+            let (listener, _) = listener(connection, Version::V2, LIMITS);
+            let topic = name(&format!("realtime:{}", connection % 100), false);
+            memberships.push(topics.join(topic, listener));
+        }
+        assert_eq!(topics.n_topics(), 100);
+        assert_eq!(topics.n_listeners(&name("realtime:7", false)), 10);
+        memberships.truncate(500);
+        assert_eq!(topics.n_listeners(&name("realtime:7", false)), 5);
+        drop(memberships);
+        assert_eq!(topics.n_topics(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_harms_nobody_else() {
+        let topics = topics();
+        let room = name("realtime:a", false);
+        let (slow, slow_inbox) = listener(1, Version::V2, OutboxLimits { frames: 1, bytes: 1_000 });
+        let (other, inbox) = listener(2, Version::V2, LIMITS);
+        let memberships = [topics.join(room.clone(), slow), topics.join(room.clone(), other)];
+        let n_queued: Vec<usize> = (0..4)
+            .map(|n| topics.publish(&room, &message("realtime:a", &n.to_string()), None))
+            .collect();
+        assert_eq!(n_queued, [2, 1, 1, 1]);
+        assert!(slow_inbox.overflow().is_cancelled());
+        drop(memberships);
+        assert_eq!(frames(inbox).await.len(), 4);
+    }
+}
