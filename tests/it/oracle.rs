@@ -12,11 +12,11 @@
 mod audiences;
 mod auth;
 mod compare;
-mod constants;
 mod filters;
 mod grammar;
 mod objects;
 mod random;
+mod reading;
 mod realistic;
 mod report;
 mod shrink;

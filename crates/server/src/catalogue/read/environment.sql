@@ -1,6 +1,16 @@
 -- What the meaning of stored policies depends on, beside what they name themselves.
 -- A session starts with the login's own defaults, which is what the settings show here; what is
 -- stored for later sessions counts, too.
+with revoked as (
+    select function.oid
+    from pg_catalog.pg_proc as function
+    where function.oid < 10000
+        and function.proacl is not null
+        and not exists (
+            select from pg_catalog.aclexplode(function.proacl) as acl
+            where acl.grantee = 0 and acl.privilege_type = 'EXECUTE'
+        )
+)
 select
     pg_catalog.version() as version,
     pg_catalog.getdatabaseencoding() = 'UTF8' as is_utf8,
@@ -15,15 +25,15 @@ select
         from pg_catalog.pg_collation as collation_
         where not collation_.collisdeterministic
     ) as nondeterministic_collations,
+    -- The planner may put the negator or the commutator of an operator in its place.
     array(
         select function.oid
-        from pg_catalog.pg_proc as function
-        where function.oid < 10000
-            and function.proacl is not null
-            and not exists (
-                select from pg_catalog.aclexplode(function.proacl) as acl
-                where acl.grantee = 0 and acl.privilege_type = 'EXECUTE'
-            )
+        from revoked as function
+        union
+        select operator.oprcode::pg_catalog.oid
+        from pg_catalog.pg_operator as operator
+        join pg_catalog.pg_operator as other on other.oid in (operator.oprnegate, operator.oprcom)
+        join revoked as function on function.oid = other.oprcode
     ) as revoked,
     coalesce(
         nullif(pg_catalog.current_setting('request.jwt.claim', true), ''),
