@@ -21,6 +21,7 @@ mod channel;
 mod input;
 mod limits;
 mod output;
+pub mod presence;
 mod rate;
 mod session;
 mod subscribe;

@@ -26,8 +26,8 @@ pub(crate) fn broadcast(is_acknowledged: bool) -> Option<Reply> {
 /// Answers a presence message. To be shown no longer is granted: nobody is shown.
 pub(crate) fn presence(payload: &ClientPayload) -> Reply {
     match presence_action(payload) {
-        PresenceAction::Untrack => Reply::Ok,
-        PresenceAction::Track | PresenceAction::Unknown => {
+        PresenceAction::Untrack | PresenceAction::Nothing => Reply::Ok,
+        PresenceAction::Track(_) | PresenceAction::TrackNoObject | PresenceAction::Unknown => {
             not_available("Presence is not available in this version")
         }
     }

@@ -20,6 +20,7 @@ mod inspect;
 pub mod join;
 pub mod json;
 pub mod message;
+pub mod presence;
 pub mod push;
 pub mod raw_json;
 pub mod text;

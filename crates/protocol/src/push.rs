@@ -3,6 +3,7 @@
 use crate::{
     join::API_KEY_PREFIX,
     message::ClientPayload,
+    presence::Tracked,
     raw_json::{self, pick},
 };
 
@@ -17,28 +18,33 @@ pub fn access_token(payload: &ClientPayload) -> Option<String> {
 }
 
 /// What a `presence` message asks for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PresenceAction {
-    /// To be shown as present, with a state.
-    Track,
+    /// To be shown as present, with these remarks.
+    Track(Tracked),
+    /// To be shown as present, with remarks that are no JSON object.
+    TrackNoObject,
     /// To be shown no longer.
     Untrack,
-    /// Nothing that is known.
+    /// Something that is not known.
     Unknown,
+    /// Nothing: there is no `event`.
+    Nothing,
 }
 
-/// Reads the `event` of a `presence` message, in any letter case.
+/// Reads a `presence` message; its `event` in any letter case.
 #[must_use]
 pub fn presence_action(payload: &ClientPayload) -> PresenceAction {
-    let event = match payload {
-        ClientPayload::Json(payload) => pick(payload.value(), ["event"])
-            .and_then(|[event]| event)
-            .and_then(raw_json::string)
-            .unwrap_or_default(),
-        ClientPayload::UserBroadcast(_) | ClientPayload::Push(_) => String::new(),
+    let ClientPayload::Json(json) = payload else { return PresenceAction::Nothing };
+    let Some([Some(event), remarks]) = pick(json.value(), ["event", "payload"]) else {
+        return PresenceAction::Nothing;
     };
+    let event = raw_json::string(event).unwrap_or_default();
     if event.eq_ignore_ascii_case("track") {
-        PresenceAction::Track
+        match remarks.map_or_else(|| Some(Tracked::default()), Tracked::read) {
+            Some(tracked) => PresenceAction::Track(tracked),
+            None => PresenceAction::TrackNoObject,
+        }
     } else if event.eq_ignore_ascii_case("untrack") {
         PresenceAction::Untrack
     } else {
@@ -76,9 +82,26 @@ mod tests {
     fn presence_events_are_read_in_any_case() {
         let check =
             |json: &str, expected| assert_eq!(presence_action(&payload(json)), expected, "{json}");
-        check(r#"{"event":"track","payload":{}}"#, PresenceAction::Track);
+        let tracked = |json: &str| {
+            let PresenceAction::Track(tracked) = presence_action(&payload(json)) else {
+                panic!("{json} tracks nothing")
+            };
+            tracked
+        };
+        assert_eq!(tracked(r#"{"event":"track"}"#), Tracked::default());
+        assert_eq!(tracked(r#"{"event":"TRACK","payload":{}}"#), Tracked::default());
+        assert_ne!(tracked(r#"{"event":"Track","payload":{"a":1}}"#), Tracked::default());
+        for remarks in ["null", "[]", "\"x\"", "7", "true"] {
+            let json = format!(r#"{{"event":"track","payload":{remarks}}}"#);
+            check(&json, PresenceAction::TrackNoObject);
+        }
         check(r#"{"event":"UNTRACK"}"#, PresenceAction::Untrack);
-        check(r#"{"event":5}"#, PresenceAction::Unknown);
-        check("7", PresenceAction::Unknown);
+        for event in ["5", "null", "{}", "\"\"", "\"tracks\""] {
+            check(&format!(r#"{{"event":{event}}}"#), PresenceAction::Unknown);
+        }
+        for json in ["7", "{}", "[]", r#"{"type":"presence","payload":{}}"#] {
+            check(json, PresenceAction::Nothing);
+        }
+        assert_eq!(presence_action(&ClientPayload::Push(Bytes::new())), PresenceAction::Nothing);
     }
 }

@@ -39,6 +39,11 @@ impl RawJson {
         Self(Bytes::from(text))
     }
 
+    /// As [`Self::written`], for what was put together as bytes.
+    pub(crate) fn written_bytes(json: Vec<u8>) -> Self {
+        Self(Bytes::from(json))
+    }
+
     /// The bytes: valid UTF-8 and valid JSON.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
