@@ -85,6 +85,17 @@ const TRAPS: &[&[&str]] = &[
            $$ select pg_catalog.uuid_ne(a, b) $$",
         "create operator public.= (leftarg = uuid, rightarg = uuid, function = public.differ)",
     ],
+    // Not everybody sees every member.
+    &[
+        "alter table public.members enable row level security",
+        "create policy own on public.members for select using (user_id = auth.uid() or org_id = 7)",
+    ],
+    &[
+        "create table public.more_members () inherits (public.members)",
+        "insert into public.more_members values \
+           ('ca401000-0000-4000-8000-00000000000c', 1, 'member')",
+    ],
+    &["grant select on public.members to public"],
     // Not everybody may run everything.
     &["revoke execute on function auth.uid() from public; \
        grant execute on function auth.uid() to authenticated, oracle_owner"],

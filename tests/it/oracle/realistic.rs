@@ -150,4 +150,40 @@ pub const SETS: &[&[Written]] = &[
         "select",
         "nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role' = 'authenticated'",
     )],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "exists (select from public.members m where m.org_id = $table.org_id and m.user_id = (select auth.uid()))",
+    )],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "exists (select 1 from public.members where members.org_id = $table.org_id and members.user_id = auth.uid() and members.role = 'admin')",
+    )],
+    &[(
+        "authenticated",
+        "permissive",
+        "select",
+        "auth.uid() in (select user_id from public.members m where m.org_id = $table.org_id)",
+    )],
+    &[(
+        "public",
+        "permissive",
+        "select",
+        "org_id in (select m.org_id from public.members m where m.user_id = (select auth.uid()))",
+    )],
+    &[(
+        "public",
+        "permissive",
+        "select",
+        "status in (select m.role from public.members m where m.org_id = (auth.jwt() ->> 'org_id')::bigint)",
+    )],
+    &[(
+        "public",
+        "permissive",
+        "select",
+        "exists (select from public.members m where m.role = auth.jwt() ->> 'role' and m.user_id = $table.user_id)",
+    )],
 ];

@@ -17,6 +17,26 @@ pub const RULES: &[Rule] = &[
     rule("bool", "($uuid not in (select m.user_id from public.members m))"),
     rule("bool", "($uuid = any (array(select m.user_id from public.members m)))"),
     rule("bool", "($int4 > (select count(*) from public.members))"),
+    rule(
+        "bool",
+        "(exists (select from public.members m where m.user_id = auth.uid() and m.role = $col:text))",
+    ),
+    rule(
+        "bool",
+        "(exists (select from public.members m where m.user_id = $table.user_id and m.org_id = ($claims ->> 'org_id')::int8))",
+    ),
+    rule(
+        "bool",
+        "(exists (select from only public.members m where m.org_id = $col:int8 and (select auth.uid()) = m.user_id and m.role = $lit:text))",
+    ),
+    rule(
+        "bool",
+        "($col:uuid in (select m.user_id from public.members m where m.role = auth.role()))",
+    ),
+    rule(
+        "bool",
+        "(auth.uid() in (select m.user_id from public.members m where m.org_id = $table.org_id))",
+    ),
     rule("bool", "(select $bool)"),
     rule("bool", "(select bool_or(m.org_id = 1) from public.members m)"),
     // Columns of the system.
