@@ -1,6 +1,7 @@
 //! The integration tests: the `walcast` program as a black box on a real PostgreSQL.
 
 mod authorization;
+mod broadcast;
 mod ddl;
 mod failures;
 mod harness;

@@ -318,7 +318,8 @@ impl Client {
                     self.closed = Some(frame.clone());
                     bail!("the server closed: {frame:?}")
                 }
-                Some(Ok(Frame::Binary(_) | Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => {}
+                Some(Ok(Frame::Binary(bytes))) => return Message::parse_binary(&bytes),
+                Some(Ok(Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_))) => {}
                 Some(Err(error)) => {
                     self.closed.get_or_insert(None);
                     return Err(error.into());

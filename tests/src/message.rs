@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::client::Version;
 
@@ -22,12 +22,20 @@ pub struct Message {
     pub payload: Value,
     /// The payload as it was on the wire, with every digit of its numbers.
     pub payload_text: String,
+    /// The whole frame when it was a binary one.
+    pub binary: Option<Vec<u8>>,
 }
 
 impl Message {
     /// Reads a text frame.
     pub fn parse(version: Version, text: &str) -> Result<Self> {
         Self::read(version, text).with_context(|| format!("unreadable frame: {text}"))
+    }
+
+    /// Reads a binary frame, which can only be a broadcast of kind 4. The payload becomes what a text
+    /// message would hold; bytes that are no JSON become null there.
+    pub fn parse_binary(frame: &[u8]) -> Result<Self> {
+        Self::read_binary(frame).with_context(|| format!("unreadable frame: {frame:?}"))
     }
 
     /// Whether it answers the push `reference`.
@@ -54,6 +62,32 @@ impl Message {
         &self.payload["data"]
     }
 
+    fn read_binary(frame: &[u8]) -> Result<Self> {
+        let [4, topic, event, metadata, encoding, rest @ ..] = frame else {
+            bail!("no frame of kind 4");
+        };
+        let (topic, rest) = text_of(rest, *topic)?;
+        let (event, rest) = text_of(rest, *event)?;
+        let (metadata, payload) = text_of(rest, *metadata)?;
+        let value: Value = match encoding {
+            0 => Value::Null,
+            _ => serde_json::from_slice(payload)?,
+        };
+        let mut whole = json!({"type": "broadcast", "event": event, "payload": value});
+        if !metadata.is_empty() {
+            whole["meta"] = serde_json::from_str(&metadata)?;
+        }
+        Ok(Self {
+            join_ref: None,
+            reference: None,
+            topic,
+            event: "broadcast".to_owned(),
+            payload_text: whole.to_string(),
+            payload: whole,
+            binary: Some(frame.to_vec()),
+        })
+    }
+
     fn read(version: Version, text: &str) -> Result<Self> {
         let (join_ref, reference, topic, event, payload) = match version {
             Version::V1 => {
@@ -74,6 +108,7 @@ impl Message {
             event,
             payload: serde_json::from_str(&payload_text).unwrap_or_default(),
             payload_text,
+            binary: None,
         })
     }
 }
@@ -87,6 +122,11 @@ struct VersionOne {
     topic: String,
     event: String,
     payload: Box<RawValue>,
+}
+
+fn text_of(bytes: &[u8], length: u8) -> Result<(String, &[u8])> {
+    let (text, rest) = bytes.split_at_checked(length.into()).context("the frame is too short")?;
+    Ok((String::from_utf8(text.to_vec())?, rest))
 }
 
 fn text_or_null(value: &Value) -> Result<Option<String>> {

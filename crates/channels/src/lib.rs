@@ -33,7 +33,7 @@ mod unavailable;
 pub use channel::ChannelId;
 pub use input::Input;
 pub use limits::Limits;
-pub use output::{Event, Output};
+pub use output::{BroadcastRefusal, Event, Output};
 pub use session::Session;
 pub use subscribe::{ChangesBinding, SubscribeFailure, SubscribeRequest};
 pub use token::{Token, TokenError, VerifiedClaims};

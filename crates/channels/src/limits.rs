@@ -24,6 +24,14 @@ pub struct Limits {
     pub token_bytes_max: usize,
     /// Size of a join's payload; larger ones are refused with `UnknownErrorOnChannel`.
     pub join_payload_bytes_max: usize,
+    /// Size of what a broadcast carries; larger ones go to nobody, with `payload_size_exceeded` for
+    /// those who asked for replies.
+    pub payload_bytes_max: usize,
+    /// Broadcasts per second in the long run; one more closes the channel that sent it, with
+    /// `Too many messages per second`.
+    pub events_per_second: u32,
+    /// Broadcasts at once, after a pause.
+    pub events_burst: u32,
     /// Size of a frame, for the transport; larger ones close the connection with 1009.
     pub frame_bytes_max: usize,
     /// How long a channel's token stays before the next one is applied; the latest one waits.
@@ -52,6 +60,9 @@ impl Default for Limits {
             reference_bytes_max: 255,
             token_bytes_max: 16 * 1_024,
             join_payload_bytes_max: 1_024 * 1_024,
+            payload_bytes_max: 3_000_500,
+            events_per_second: 100,
+            events_burst: 6_000,
             frame_bytes_max: 5_000_000,
             access_token_throttle: Duration::from_secs(10),
             token_grace: Duration::from_secs(5),

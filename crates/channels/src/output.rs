@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use walcast_protocol::{
-    CloseCode, ErrorCode, MalformedFrame, ServerMessage, Topic, join::JoinWarning,
+    CloseCode, ErrorCode, MalformedFrame, ServerMessage, Topic, broadcast::BroadcastFault,
+    join::JoinWarning,
 };
 
 use crate::{ChannelId, SubscribeRequest};
@@ -49,6 +50,15 @@ pub enum Output {
     LeaveTopic {
         /// Who.
         channel: ChannelId,
+    },
+    /// Tell everybody on the channel's topic, in the order in which the session says so.
+    Broadcast {
+        /// Who says it; its connection joined the topic with [`Self::JoinTopic`].
+        channel: ChannelId,
+        /// What is said.
+        message: ServerMessage,
+        /// Whether the channel hears it, too: at once, before anything that follows here.
+        include_self: bool,
     },
     /// Close the connection; the session is over and ignores what follows.
     Close {
@@ -96,6 +106,31 @@ pub enum Event {
     SubscribeRetried,
     /// A subscription was lost and is asked for again.
     SubscriptionLost,
-    /// A broadcast or presence message was not served, as this version offers neither.
+    /// A broadcast went to nobody.
+    BroadcastRefused(BroadcastRefusal),
+    /// A presence message was not served, as this version does not offer it.
     NotAvailable,
+}
+
+/// Why a broadcast goes to nobody.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BroadcastRefusal {
+    /// The payload is not what it must be.
+    Malformed(BroadcastFault),
+    /// The payload is larger than allowed.
+    TooLarge,
+    /// The connection sends too much; the channel is closed for it.
+    TooMany,
+}
+
+impl BroadcastRefusal {
+    /// A short name, for metrics and clients.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::TooLarge => "payload_size_exceeded",
+            Self::TooMany => "rate",
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! A connection and its channels: sorts what happens to the channel it concerns.
 
+mod broadcasting;
 mod joining;
 mod subscribing;
 
@@ -30,6 +31,7 @@ pub struct Session {
     now: Duration,
     last_frame: Duration,
     joins: TokenBucket,
+    events: TokenBucket,
     channels: BTreeMap<ChannelId, Channel>,
     topics: BTreeMap<Topic, ChannelId>,
     last_channel: ChannelId,
@@ -54,6 +56,7 @@ impl Session {
             now,
             last_frame: now,
             joins: TokenBucket::new(limits.joins_per_second, limits.joins_burst),
+            events: TokenBucket::new(limits.events_per_second, limits.events_burst),
             channels: BTreeMap::new(),
             topics: BTreeMap::new(),
             last_channel: ChannelId(0),
@@ -150,12 +153,7 @@ impl Session {
         let Some(channel) = self.channels.get(&id) else { return };
         match message.event {
             ClientEvent::AccessToken => self.access_token(id, &message.payload, out),
-            ClientEvent::Broadcast => {
-                out.push(Output::Count(Event::NotAvailable));
-                if let Some(reply) = unavailable::broadcast(channel.broadcast.acknowledge) {
-                    channel.reply(message.reference, reply, out);
-                }
-            }
+            ClientEvent::Broadcast => self.broadcast(id, message, out),
             ClientEvent::Presence => {
                 out.push(Output::Count(Event::NotAvailable));
                 channel.reply(message.reference, unavailable::presence(&message.payload), out);

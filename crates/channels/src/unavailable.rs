@@ -18,11 +18,6 @@ pub(crate) fn private_channel(topic: &Topic) -> JoinError {
     )
 }
 
-/// Answers a broadcast, if the channel asked for answers.
-pub(crate) fn broadcast(is_acknowledged: bool) -> Option<Reply> {
-    is_acknowledged.then(|| not_available("Broadcast is not available in this version"))
-}
-
 /// Answers a presence message. To be shown no longer is granted: nobody is shown.
 pub(crate) fn presence(payload: &ClientPayload) -> Reply {
     match presence_action(payload) {

@@ -98,6 +98,12 @@ error_codes! {
     UnableToSubscribeToPostgres, Log,
     "A subscription failed for a reason that may pass; it is tried again.",
     "Look at the database connection if it goes on.";
+    UnableToHandleBroadcast, Reply,
+    "The payload of a broadcast is not what it must be; it went to nobody.",
+    "Send a JSON object, or a binary frame of kind 3.";
+    MessagePerSecondRateLimitReached, System,
+    "The connection sends messages faster than it may; the channel it used is closed.",
+    "Send less often, or raise `max-events-per-second`.";
     ChannelShutdown, System,
     "The channel was closed by the server; the message says why.",
     "Join again after removing the cause.";

@@ -11,6 +11,7 @@
 
 pub mod binary;
 pub mod binding;
+pub mod broadcast;
 pub mod changes;
 pub mod close;
 pub mod error_code;

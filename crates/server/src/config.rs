@@ -121,6 +121,10 @@ pub struct LimitsConfig {
     pub channels_per_connection: usize,
     /// Joins per second on the whole server.
     pub joins_per_second: u32,
+    /// Broadcasts per second of one connection, averaged over a minute.
+    pub events_per_second: u32,
+    /// The largest payload of a broadcast.
+    pub payload_bytes: usize,
     /// The largest frame a client may send.
     pub frame_bytes: usize,
     /// Silence after which a connection is closed.
@@ -188,6 +192,8 @@ impl Config {
                 concurrent_users: settings.number(&options::MAX_CONCURRENT_USERS)?,
                 channels_per_connection: settings.number(&options::MAX_CHANNELS_PER_CONNECTION)?,
                 joins_per_second: settings.number(&options::MAX_JOINS_PER_SECOND)?,
+                events_per_second: settings.number(&options::MAX_EVENTS_PER_SECOND)?,
+                payload_bytes: settings.bytes(&options::MAX_PAYLOAD_BYTES)?,
                 frame_bytes: settings.bytes(&options::MAX_FRAME_BYTES)?,
                 idle_timeout: settings.duration(&options::IDLE_TIMEOUT)?,
                 outbound_queue_frames: settings.number(&options::OUTBOUND_QUEUE_FRAMES)?,
@@ -247,6 +253,10 @@ impl LimitsConfig {
             joins_per_second: self.joins_per_second,
             // A client that has all its channels must be able to join them again at once.
             joins_burst: self.joins_per_second.saturating_mul(2),
+            events_per_second: self.events_per_second,
+            // The reference averages over a minute, so that one minute's worth passes at once.
+            events_burst: self.events_per_second.saturating_mul(60),
+            payload_bytes_max: self.payload_bytes,
             frame_bytes_max: self.frame_bytes,
             idle_timeout: self.idle_timeout,
             ..Limits::default()

@@ -135,12 +135,23 @@ impl Inbox {
     pub async fn receive(&mut self, into: &mut Vec<Delivery>, n_max: usize) -> usize {
         let before = into.len();
         let n_received = self.receiver.recv_many(into, n_max).await;
+        self.note_taken(into, before);
+        n_received
+    }
+
+    /// Takes at most `n_max` of the deliveries that are there, never waiting.
+    pub fn receive_waiting(&mut self, into: &mut Vec<Delivery>, n_max: usize) {
+        let before = into.len();
+        into.extend((0..n_max).map_while(|_| self.receiver.try_recv().ok()));
+        self.note_taken(into, before);
+    }
+
+    fn note_taken(&self, into: &[Delivery], before: usize) {
         for delivery in into.iter().skip(before) {
             let (frames, bytes) = size(delivery);
             self.shared.waiting_frames.fetch_sub(frames, Ordering::Relaxed);
             self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
-        n_received
     }
 
     /// Ends when the queue has overflowed.
@@ -200,6 +211,19 @@ mod tests {
         inbox.receive(&mut Vec::new(), 8).await;
         assert_eq!(outbox.send(change(60)), Sent::Queued);
         assert_eq!(outbox.send(change(60)), Sent::Overflowed);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_taken_without_waiting() {
+        let (outbox, mut inbox) = queue(OutboxLimits { frames: 2, bytes: 100 });
+        let mut received = Vec::new();
+        for _ in 0..4 {
+            assert_eq!(outbox.send(change(50)), Sent::Queued);
+            assert_eq!(outbox.send(change(50)), Sent::Queued);
+            inbox.receive_waiting(&mut received, 1);
+            inbox.receive_waiting(&mut received, 8);
+        }
+        assert_eq!(received.len(), 8);
     }
 
     #[test]

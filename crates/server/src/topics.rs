@@ -123,35 +123,35 @@ impl Topics {
         });
     }
 
-    /// Hands a message to every listener of a topic but `except`, and returns to how many.
+    /// Hands a message to every listener of a topic but `except`.
     ///
     /// It is encoded at most once per serialiser; where it has no form ([`frame::encode`]), those
     /// who use that serialiser are left out.
-    pub fn publish(
+    pub fn publish<'a>(
         &self,
         name: &TopicName,
-        message: &ServerMessage,
+        message: &'a ServerMessage,
         except: Option<ListenerId>,
-    ) -> usize {
-        let mut frames = Frames { message, v1: None, v2: None };
-        let (mut n_queued, mut n_overflowed) = (0, 0);
+    ) -> Published<'a> {
+        let mut published = Published { message, v1: None, v2: None, n_queued: 0 };
+        let mut n_overflowed = 0;
         self.with_shard(name, |topics| {
             for listener in topics.get(name).into_iter().flat_map(Listeners::values) {
                 if Some(listener.id) == except {
                     continue;
                 }
-                let Some(frame) = frames.frame(listener.version) else { continue };
+                let Some(frame) = published.frame(listener.version) else { continue };
                 let message = TopicMessage { channel: listener.id.channel, frame };
                 match listener.outbox.send(Delivery::Message(message)) {
-                    Sent::Queued => n_queued += 1,
+                    Sent::Queued => published.n_queued += 1,
                     Sent::Overflowed => n_overflowed += 1,
                     Sent::Gone => {}
                 }
             }
         });
-        self.metrics.topic_deliveries.increment(n_queued);
+        self.metrics.topic_deliveries.increment(published.n_queued);
         self.metrics.queue_overflows.increment(n_overflowed);
-        usize::try_from(n_queued).unwrap_or(usize::MAX)
+        published
     }
 
     /// How many channels listen to a topic.
@@ -187,15 +187,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A message in the forms that were needed so far.
-struct Frames<'a> {
+/// A message that was published, in the forms that were needed so far.
+#[derive(Debug)]
+pub struct Published<'a> {
     message: &'a ServerMessage,
     v1: Option<Option<Frame>>,
     v2: Option<Option<Frame>>,
+    n_queued: u64,
 }
 
-impl Frames<'_> {
-    fn frame(&mut self, version: Version) -> Option<Frame> {
+impl Published<'_> {
+    /// To how many channels it was handed.
+    #[must_use]
+    pub fn n_queued(&self) -> u64 {
+        self.n_queued
+    }
+
+    /// The frame for this serialiser, if the message has one there.
+    pub fn frame(&mut self, version: Version) -> Option<Frame> {
         let form = match version {
             Version::V1 => &mut self.v1,
             Version::V2 => &mut self.v2,
@@ -273,8 +282,8 @@ mod tests {
             inboxes.push(inbox);
         }
         let room = name("realtime:a", false);
-        assert_eq!(topics.publish(&room, &message("realtime:a", "1"), None), 3);
-        assert_eq!(topics.publish(&room, &message("realtime:a", "2"), Some(id(2))), 2);
+        assert_eq!(topics.publish(&room, &message("realtime:a", "1"), None).n_queued(), 3);
+        assert_eq!(topics.publish(&room, &message("realtime:a", "2"), Some(id(2))).n_queued(), 2);
         drop(memberships);
         let mut received = Vec::new();
         for inbox in inboxes {
@@ -304,7 +313,7 @@ mod tests {
             payload: Bytes::from_static(b"\0"),
         };
         let bytes = ServerMessage::UserBroadcast { topic: room.topic.clone(), broadcast };
-        assert_eq!(topics.publish(&room, &bytes, None), 1);
+        assert_eq!(topics.publish(&room, &bytes, None).n_queued(), 1);
         drop(memberships);
         let mut received = Vec::new();
         for inbox in inboxes {
@@ -340,8 +349,9 @@ mod tests {
         let (slow, slow_inbox) = listener(1, Version::V2, OutboxLimits { frames: 1, bytes: 1_000 });
         let (other, inbox) = listener(2, Version::V2, LIMITS);
         let memberships = [topics.join(room.clone(), slow), topics.join(room.clone(), other)];
-        let n_queued: Vec<usize> = (0..4)
-            .map(|n| topics.publish(&room, &message("realtime:a", &n.to_string()), None))
+        let n_queued: Vec<u64> = (0..4)
+            .map(|n| message("realtime:a", &n.to_string()))
+            .map(|message| topics.publish(&room, &message, None).n_queued())
             .collect();
         assert_eq!(n_queued, [2, 1, 1, 1]);
         assert!(slow_inbox.overflow().is_cancelled());

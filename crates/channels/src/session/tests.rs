@@ -1,5 +1,6 @@
 //! Sessions without a socket: frames in, lines out.
 
+mod broadcasting;
 mod connection;
 mod joining;
 mod limits;
@@ -96,6 +97,13 @@ impl Client {
                 }
                 Output::LeaveTopic { channel } => {
                     assert!(self.listening.remove(&channel).is_some());
+                }
+                Output::Broadcast { channel, message, include_self } => {
+                    assert!(self.listening.contains_key(&channel));
+                    let frame = frame::encode(Version::V2, &message).unwrap();
+                    let text = String::from_utf8_lossy(frame.bytes()).into_owned();
+                    let whom = if include_self { "all" } else { "others" };
+                    lines.push(format!("tell {whom} {}: {text}", channel.0));
                 }
                 Output::Close { code } => lines.push(format!("close {code}")),
             }

@@ -232,6 +232,10 @@ options! {
         "How many channels one connection may have.";
     MAX_JOINS_PER_SECOND: Limits, "max-joins-per-second", [same("TENANT_MAX_JOINS_PER_SECOND")], COUNT, Some("100"),
         "How many channels one connection may join per second. Beyond it the connection is closed.";
+    MAX_EVENTS_PER_SECOND: Limits, "max-events-per-second", [same("TENANT_MAX_EVENTS_PER_SECOND")], COUNT, Some("100"),
+        "How many broadcasts one connection may send per second, averaged over a minute. One more closes the channel it was sent on with the message Too many messages per second.";
+    MAX_PAYLOAD_BYTES: Limits, "max-payload-bytes", [], Kind::Bytes, Some("3000500"),
+        "The largest payload of a broadcast. A larger one goes to nobody; who asked for replies is told payload_size_exceeded.";
     MAX_FRAME_BYTES: Limits, "max-frame-bytes", [], Kind::Bytes, Some("5000000"),
         "The largest frame a client may send. A larger one closes the connection with code 1009.";
     IDLE_TIMEOUT: Limits, "idle-timeout", [], Kind::Duration, Some("60s"),

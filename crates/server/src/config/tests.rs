@@ -127,6 +127,7 @@ fn the_container_of_the_reference_can_be_swapped() {
             ("LOG_LEVEL", "warning"),
             ("TENANT_MAX_CHANNELS_PER_CLIENT", "7"),
             ("TENANT_MAX_JOINS_PER_SECOND", "8"),
+            ("TENANT_MAX_EVENTS_PER_SECOND", "11"),
             ("TENANT_MAX_CONCURRENT_USERS", "9"),
             ("MAX_CONNECTIONS", "10"),
         ],
@@ -144,6 +145,7 @@ fn the_container_of_the_reference_can_be_swapped() {
     assert_eq!(config.log.filter, "warn");
     assert_eq!(config.limits.channels_per_connection, 7);
     assert_eq!(config.limits.joins_per_second, 8);
+    assert_eq!(config.limits.events_per_second, 11);
     assert_eq!(config.limits.concurrent_users, 9);
     assert_eq!(config.limits.connections, 10);
     assert_eq!(

@@ -100,6 +100,8 @@ metrics! {
         "Transactions received from PostgreSQL.";
     events_out: Counter, "walcast_deliveries_total" {},
         "Row changes handed to connections; one change counts once per channel that gets it.";
+    broadcasts_websocket: Counter, "walcast_broadcasts_total" {origin = "websocket"},
+        "Broadcasts that were passed on, by where they came from.";
     topic_deliveries: Counter, "walcast_topic_deliveries_total" {},
         "Messages of other clients and of applications handed to connections; one message counts once per channel that gets it.";
     verdicts_in_process_allow: Counter, "walcast_verdicts_total" {path = "in_process", verdict = "allow"},
@@ -127,12 +129,21 @@ metrics! {
 }
 
 /// Metrics whose label values are known only when they occur.
-static FAMILIES: &[MetricSpec] = &[MetricSpec {
+static FAMILIES: &[MetricSpec] = &[JOIN_ERRORS, BROADCASTS_REFUSED];
+
+const JOIN_ERRORS: MetricSpec = MetricSpec {
     name: "walcast_join_errors_total",
     kind: MetricKind::Counter,
     labels: &[("code", "*")],
     doc: "Joins that were refused, by the error's code.",
-}];
+};
+
+const BROADCASTS_REFUSED: MetricSpec = MetricSpec {
+    name: "walcast_broadcasts_refused_total",
+    kind: MetricKind::Counter,
+    labels: &[("reason", "*")],
+    doc: "Broadcasts that went to nobody, by reason: malformed, payload_size_exceeded or rate.",
+};
 
 static METADATA: Metadata<'static> = Metadata::new("walcast", Level::INFO, None);
 
@@ -140,8 +151,16 @@ impl Metrics {
     /// Counts a refused join. The codes are those of the protocol's error table, so their number is
     /// bounded.
     pub fn join_error(&self, code: &'static str) {
-        let [family] = FAMILIES else { return };
-        let key = Key::from_parts(family.name, vec![Label::new("code", code)]);
+        self.count(&JOIN_ERRORS, "code", code);
+    }
+
+    /// Counts a broadcast that went to nobody, by one of the reasons its series names.
+    pub fn broadcast_refused(&self, reason: &'static str) {
+        self.count(&BROADCASTS_REFUSED, "reason", reason);
+    }
+
+    fn count(&self, family: &MetricSpec, label: &'static str, value: &'static str) {
+        let key = Key::from_parts(family.name, vec![Label::new(label, value)]);
         self.recorder.register_counter(&key, &METADATA).increment(1);
     }
 
@@ -296,6 +315,7 @@ mod tests {
     fn every_series_is_shown_from_the_start() {
         let metrics = Metrics::new();
         metrics.join_error("Unauthorized");
+        metrics.broadcast_refused("rate");
         metrics.delivery_seconds.record(0.02);
         metrics.authorization_seconds.record(0.02);
         let text = metrics.render();

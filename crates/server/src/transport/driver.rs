@@ -15,7 +15,7 @@ use walcast_channels::{
     ChannelId, Event, Input, Output, Session, SubscribeFailure, SubscribeRequest, Token,
 };
 use walcast_filters::claims::Audience;
-use walcast_protocol::{ClientMessage, CloseCode, MalformedFrame, Version, frame};
+use walcast_protocol::{ClientMessage, CloseCode, MalformedFrame, ServerMessage, Version, frame};
 
 use super::{
     TransportParts,
@@ -151,7 +151,14 @@ impl Driver {
                         self.take_checked(checked);
                     }
                 }
-                received = inbound.receive(), if has_room => self.take(received),
+                received = inbound.receive(), if has_room => {
+                    // A client that sends without pause must not keep what others say waiting.
+                    self.inbox.receive_waiting(&mut deliveries, DELIVERIES_MAX);
+                    for delivery in deliveries.drain(..) {
+                        self.deliver(delivery);
+                    }
+                    self.take(received);
+                }
                 n_received = self.inbox.receive(&mut deliveries, DELIVERIES_MAX), if has_room => {
                     if n_received == 0 {
                         self.is_closing = true;
@@ -263,6 +270,9 @@ impl Driver {
                 let membership = self.parts.topics.join(TopicName { topic, is_private }, listener);
                 self.memberships.insert(channel, membership);
             }
+            Output::Broadcast { channel, message, include_self } => {
+                self.broadcast(channel, &message, include_self);
+            }
             Output::LeaveTopic { channel } => _ = self.memberships.remove(&channel),
             Output::Close { code } => {
                 self.farewell.close(code);
@@ -273,6 +283,18 @@ impl Driver {
         None
     }
 
+    fn broadcast(&mut self, channel: ChannelId, message: &ServerMessage, include_self: bool) {
+        let Some(membership) = self.memberships.get(&channel) else { return };
+        let sender = ListenerId { connection: self.connection, channel };
+        let mut published = self.parts.topics.publish(membership.name(), message, Some(sender));
+        self.parts.metrics.broadcasts_websocket.increment(1);
+        // Not through the inbox: a client that hears itself could fill that faster than it is
+        // emptied, and the copy would come after the reply.
+        if include_self && let Some(frame) = published.frame(self.version) {
+            self.batch.push(Outgoing { frame, committed_us: None });
+        }
+    }
+
     fn count(&self, event: Event) {
         let metrics = &self.parts.metrics;
         match event {
@@ -280,6 +302,7 @@ impl Driver {
                 metrics.malformed_frames.increment(1);
             }
             Event::Joined => metrics.joins.increment(1),
+            Event::BroadcastRefused(refusal) => metrics.broadcast_refused(refusal.as_str()),
             Event::JoinRefused(code) => metrics.join_error(code.as_str()),
             Event::UnmatchedTopic
             | Event::UnknownEvent

@@ -160,21 +160,11 @@ fn leaving_what_was_not_joined_is_fine() {
 }
 
 #[test]
-fn broadcast_and_presence_are_refused_only_where_an_answer_was_asked_for() {
-    let broadcast = r#"["1","2","realtime:room","broadcast",{"type":"broadcast","event":"e"}]"#;
-    let refusal = |feature: &str| {
-        format!(
-            r#"["1","2","realtime:room","phx_reply",{{"status":"error","response":{{"reason":"FeatureNotAvailable: {feature} is not available in this version"}}}}]"#
-        )
-    };
-    assert_eq!(Client::joined("{}").send(broadcast), NOTHING);
-    let mut client = Client::joined(r#"{"broadcast":{"ack":true}}"#);
-    assert_eq!(client.send(broadcast), [refusal("Broadcast")]);
-    // A stale or missing join_ref makes no difference.
-    assert_eq!(client.send(&broadcast.replacen("\"1\"", "null", 1)), [refusal("Broadcast")]);
-    assert_eq!(client.send(&broadcast.replacen("\"1\"", "\"0\"", 1)), [refusal("Broadcast")]);
+fn presence_is_refused_only_where_something_was_asked_for() {
+    let refusal = r#"["1","2","realtime:room","phx_reply",{"status":"error","response":{"reason":"FeatureNotAvailable: Presence is not available in this version"}}]"#;
+    let mut client = Client::joined("{}");
     let presence = |event| format!(r#"["1","2","realtime:room","presence",{{"event":"{event}"}}]"#);
-    assert_eq!(client.send(&presence("track")), [refusal("Presence")]);
+    assert_eq!(client.send(&presence("track")), [refusal]);
     assert_eq!(
         client.send(&presence("untrack")),
         [r#"["1","2","realtime:room","phx_reply",{"status":"ok","response":{}}]"#]

@@ -1,0 +1,89 @@
+//! Broadcasts of the client: whether one goes out, and what the sender hears of it.
+
+use walcast_protocol::{
+    ClientMessage, ErrorCode, broadcast,
+    error_code::JoinError,
+    message::{ClientPayload, Reference, Reply},
+};
+
+use super::{Session, unmatched_topic};
+use crate::{BroadcastRefusal, ChannelId, Event, Output};
+
+impl Session {
+    /// Passes a broadcast on to all who joined the topic.
+    ///
+    /// The sender hears of it only if its channel asked for that: the copy first, then the reply.
+    pub(super) fn broadcast(
+        &mut self,
+        id: ChannelId,
+        message: ClientMessage,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(channel) = self.channels.get(&id) else { return };
+        if !channel.is_joined() {
+            unmatched_topic(message, out);
+            return;
+        }
+        if !self.events.take(self.now) {
+            out.push(Output::Count(Event::BroadcastRefused(BroadcastRefusal::TooMany)));
+            let code = ErrorCode::MessagePerSecondRateLimitReached;
+            self.shut_down(id, &JoinError::new(code, "Too many messages per second"), out);
+            return;
+        }
+        let ClientMessage { reference, payload, .. } = message;
+        if broadcast::payload_size(&payload) > self.limits.payload_bytes_max {
+            self.refuse_broadcast(id, reference, BroadcastRefusal::TooLarge, out);
+            return;
+        }
+        self.relay(id, reference, payload, out);
+    }
+
+    fn relay(
+        &self,
+        id: ChannelId,
+        reference: Reference,
+        payload: ClientPayload,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(channel) = self.channels.get(&id) else { return };
+        match broadcast::relay(&channel.topic, payload) {
+            Ok(message) => {
+                out.push(Output::Broadcast {
+                    channel: id,
+                    message,
+                    include_self: channel.broadcast.include_self,
+                });
+                if channel.broadcast.acknowledge {
+                    channel.reply(reference, Reply::Ok, out);
+                }
+            }
+            Err(fault) => {
+                self.refuse_broadcast(id, reference, BroadcastRefusal::Malformed(fault), out);
+            }
+        }
+    }
+
+    /// Says why a broadcast did not go out, where the channel asked for replies. The reason is in
+    /// an object: the reference's bare string breaks client libraries.
+    fn refuse_broadcast(
+        &self,
+        id: ChannelId,
+        reference: Reference,
+        refusal: BroadcastRefusal,
+        out: &mut Vec<Output>,
+    ) {
+        out.push(Output::Count(Event::BroadcastRefused(refusal)));
+        let Some(channel) = self.channels.get(&id) else { return };
+        if channel.broadcast.acknowledge {
+            let reason = match refusal {
+                BroadcastRefusal::Malformed(fault) => {
+                    JoinError::new(ErrorCode::UnableToHandleBroadcast, fault.as_str()).to_string()
+                }
+                BroadcastRefusal::TooLarge | BroadcastRefusal::TooMany => {
+                    refusal.as_str().to_owned()
+                }
+            };
+            channel.reply(reference, Reply::Error { reason }, out);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Broadcasts between clients of both versions.
+
+mod socket;
