@@ -2,6 +2,7 @@
 
 mod authorization;
 mod broadcast;
+mod commands;
 mod ddl;
 mod failures;
 mod harness;

@@ -40,6 +40,8 @@ pub enum Invocation {
     Listen(ListenOptions),
     /// Look at a database.
     Doctor(Box<Config>),
+    /// List the policies of a database.
+    Policies(Box<Config>),
     /// Prepare a database.
     Migrate {
         /// Where it is, and what will be read from it.
@@ -140,6 +142,7 @@ fn read(
             Invocation::Listen(arguments.options(&flags, environment)?)
         }
         "doctor" => Invocation::Doctor(load(Purpose::Inspect)?),
+        "policies" => Invocation::Policies(load(Purpose::Inspect)?),
         // The last one; clap lets no other name through.
         _ => {
             let MigrateArguments { bootstrap, without_ddl_triggers } =
@@ -207,6 +210,14 @@ pub fn command() -> clap::Command {
             clap::Command::new("doctor").about("Say what is wrong with a database").long_about(
                 "Looks at a database as the server would and prints one line for each finding, \
                  with the SQL that mends it. Changes nothing. Exits with 1 when something is wrong.",
+            ),
+            DOCTOR_GROUPS,
+        ))
+        .subcommand(Flags::declare(
+            clap::Command::new("policies").about("Say who decides each policy").long_about(
+                "Lists the policies for SELECT of the tables in the publication, one line each: \
+                 whether walcast decides it in process, or why PostgreSQL is asked for each change. \
+                 Changes nothing.",
             ),
             DOCTOR_GROUPS,
         ))

@@ -5,11 +5,13 @@
 //! server     settings, login, roles                    Facts → Findings
 //! stream     publications, slot                        Facts → Findings
 //! tables     keys, identity, policies, grants          Facts → Findings
+//! policies   who decides them                          Listed → Findings
 //! finding    one line
 //! ```
 
 mod facts;
 mod finding;
+mod policies;
 mod server;
 mod stream;
 mod tables;
@@ -24,6 +26,7 @@ use crate::database;
 use crate::doctor::facts::Facts;
 use crate::doctor::finding::{Finding, Level};
 use crate::doctor::stream::Wanted;
+use crate::policies::list;
 
 /// Looks at the database that walcast would serve and prints one line for each check.
 ///
@@ -43,7 +46,12 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
                 is_temporary: replication.temporary,
                 wal_budget_bytes: config.replication.options.wal_budget_bytes.unwrap_or(u64::MAX),
             };
-            check(&facts, wanted)
+            let mut findings = check(&facts, wanted);
+            match list(&mut client, &replication.publications).await {
+                Ok(policies) => findings.extend(policies::check(&policies)),
+                Err(error) => findings.push(Finding::failure(format!("cannot {error:#}"))),
+            }
+            findings
         }
         Err(error) => vec![Finding::failure(format!("cannot {error:#}"))],
     };

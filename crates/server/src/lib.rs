@@ -24,6 +24,7 @@ pub mod http;
 pub mod listen;
 pub mod migrate;
 pub mod outbox;
+pub mod policies;
 pub mod router;
 pub mod source;
 pub mod subscribe;

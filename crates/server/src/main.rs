@@ -20,7 +20,7 @@ use walcast_server::{
     embedded::{SearchPaths, guard},
     listen::{self, ListenOptions},
     migrate::{self, Bootstrap, DdlTriggers},
-    telemetry,
+    policies, telemetry,
 };
 
 /// A command line or a configuration that cannot be used. It is clap's code, too.
@@ -78,6 +78,7 @@ fn run(invocation: Invocation, environment: &Environment) -> anyhow::Result<Exit
         Invocation::Token(token) => print_lines(&[token])?,
         Invocation::Listen(options) => return runtime.block_on(listen_until_ctrl_c(&options)),
         Invocation::Doctor(config) => return runtime.block_on(doctor::run(&config)),
+        Invocation::Policies(config) => runtime.block_on(policies::run(&config))?,
         Invocation::Migrate { config, bootstrap, ddl_triggers } => {
             runtime.block_on(migrate_all(&config, bootstrap, ddl_triggers))?;
         }

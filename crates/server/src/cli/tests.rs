@@ -46,6 +46,7 @@ fn commands_take_the_options_they_use() {
     bad("walcast polish", InvalidSubcommand);
     bad("walcast serve --prot 1", UnknownArgument);
     bad("walcast doctor --port 1", UnknownArgument);
+    bad("walcast policies --port 1", UnknownArgument);
     bad("walcast dev --jwt-secret x", UnknownArgument);
     bad("walcast token --expires-in 5", ValueValidation);
     bad("walcast listen --table a --url ftp://x", ValueValidation);
