@@ -30,6 +30,12 @@ pub struct Options {
     /// The largest number of subscribers.
     #[arg(long, default_value_t = 100_000)]
     subscribers_max: u64,
+    /// The smallest number of subscribers.
+    #[arg(long, default_value_t = 1)]
+    subscribers_min: u64,
+    /// Only what decides who gets a change that has this in its title: `membership`, say.
+    #[arg(long)]
+    shape: Option<String>,
     /// What to measure; everything when none is named.
     #[arg(long, value_enum)]
     part: Vec<Part>,
@@ -89,6 +95,8 @@ fn run_release_build(root: &Path, options: &Options) -> Result<()> {
     command.args(["--rounds", &options.rounds.to_string()]);
     command.args(["--seconds", &options.seconds.to_string()]);
     command.args(["--subscribers-max", &options.subscribers_max.to_string()]);
+    command.args(["--subscribers-min", &options.subscribers_min.to_string()]);
+    command.args(options.shape.iter().flat_map(|shape| ["--shape", shape]));
     for part in &options.part {
         let name = part.to_possible_value().context("a part has a name")?;
         command.args(["--part", name.get_name()]);

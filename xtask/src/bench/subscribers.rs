@@ -79,8 +79,12 @@ pub async fn run(options: &Options) -> Result<()> {
         "reference ms"
     );
     for (shape, title, reference) in SHAPES {
+        if options.shape.as_ref().is_some_and(|wanted| !title.contains(wanted.as_str())) {
+            continue;
+        }
         for (column, n_subscribers) in SUBSCRIBERS.into_iter().enumerate() {
-            if n_subscribers > options.subscribers_max {
+            let range = options.subscribers_min..=options.subscribers_max;
+            if !range.contains(&n_subscribers) {
                 continue;
             }
             let measured = Box::pin(measure(shape, n_subscribers)).await?;

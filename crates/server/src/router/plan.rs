@@ -132,6 +132,7 @@ impl<'a> Planner<'a> {
             catalogue: self.catalogue,
             deletes_unverifiable: self.deletes_unverifiable,
             verdicts: &mut self.verdicts,
+            judgeable: Judgeable::new(),
             questions: &mut self.questions,
         };
         for subscription in &self.matches.certain {
@@ -170,12 +171,16 @@ struct Planning<'a> {
     catalogue: &'a Catalogue,
     deletes_unverifiable: DeletesUnverifiable,
     verdicts: &'a mut Verdicts,
+    judgeable: Judgeable,
     questions: &'a mut Questions,
 }
 
 /// The verdicts about one event: one per audience, however many subscriptions it has. `None` where
 /// the row cannot be judged.
 type Verdicts = HashMap<(usize, Side, AudienceId), Option<Gate>>;
+
+/// Whether an image of the event holds everything that a view's rule reads.
+type Judgeable = HashMap<(usize, Side), bool>;
 
 impl Planning<'_> {
     fn recipient(
@@ -238,6 +243,9 @@ impl Planning<'_> {
     /// Whether the filter reads only what the subscriber may know: columns it may SELECT, and of a
     /// delete whose row nobody could judge, the key. Otherwise its answer would tell hidden values.
     fn may_filter(&mut self, judging: &Judging<'_>) -> bool {
+        if judging.subscriber.filter.is_empty() {
+            return true;
+        }
         let event = self.event;
         let is_judged = match &event.change {
             RowChange::Delete { old } => self.judge(judging, Side::Old, old.row()).is_some(),
@@ -308,7 +316,11 @@ impl Planning<'_> {
         if let Some(known) = self.verdicts.get(&key) {
             return *known;
         }
-        let gate = if view.rule.can_judge(&view.guard.table, table, row) {
+        let can_judge = *self
+            .judgeable
+            .entry((*position, side))
+            .or_insert_with(|| view.rule.can_judge(&view.guard.table, table, row));
+        let gate = if can_judge {
             match view.rule.decide(table, row, &subscriber.channel.audience) {
                 Verdict::Allow => Some(Gate::Open),
                 Verdict::Deny => Some(Gate::Closed),

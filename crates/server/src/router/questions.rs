@@ -61,8 +61,38 @@ pub(super) struct Questions {
     /// The question of a subject that was made last; it may have room for another image.
     newest: Vec<usize>,
     /// The images of the batch, shared by all who ask about them.
-    images: HashMap<(TableId, Arc<str>, ImageId), Image>,
+    images: HashMap<(TableId, ExpressionId, ImageId), Image>,
     slots: HashMap<(SubjectId, Arc<str>), Slot>,
+    expressions: Expressions,
+    /// The list of members that was asked for last: the next subscriber mostly asks for the same.
+    last_list: Option<(List, Slot)>,
+}
+
+/// A list of members: who may see it, the expression that makes it, the row.
+type List = (Role, ExpressionId, ImageId);
+
+/// Expressions by number, so that a long text is hashed once and not for each who asks.
+#[derive(Debug, Default)]
+struct Expressions {
+    by_text: HashMap<Arc<str>, ExpressionId>,
+    /// By the address of the text, which stays where it is as long as it is kept here.
+    by_address: HashMap<usize, (ExpressionId, Arc<str>)>,
+}
+
+/// The number of an expression.
+type ExpressionId = usize;
+
+impl Expressions {
+    fn number(&mut self, expression: &Arc<str>) -> ExpressionId {
+        let address = Arc::as_ptr(expression).cast::<u8>().addr();
+        if let Some((number, _)) = self.by_address.get(&address) {
+            return *number;
+        }
+        let next = self.by_text.len();
+        let number = *self.by_text.entry(Arc::clone(expression)).or_insert(next);
+        self.by_address.insert(address, (number, Arc::clone(expression)));
+        number
+    }
 }
 
 /// A position in [`Questions::newest`].
@@ -73,7 +103,7 @@ type SubjectId = usize;
 struct Subject {
     asker: Option<(Role, Projection)>,
     guard: TableId,
-    expression: Arc<str>,
+    expression: ExpressionId,
 }
 
 /// An image for one expression.
@@ -98,10 +128,10 @@ impl Questions {
         let subject = Subject {
             asker: Some((audience.role.clone(), projection)),
             guard: pictured.guard.table.id,
-            expression: Arc::clone(&expression.sql),
+            expression: self.expressions.number(&expression.sql),
         };
         let reads = Some(&expression.reads).filter(|reads| !reads.whole_row);
-        self.slot(subject, || Some(audience.clone()), reads, image, pictured)
+        self.slot(subject, &expression.sql, || Some(audience.clone()), reads, image, pictured)
     }
 
     /// The slot for whether somebody is among the members for a row: one question for everyone of the
@@ -114,14 +144,13 @@ impl Questions {
         image: ImageId,
         pictured: &Pictured<'_>,
     ) -> Slot {
-        let subject = Subject {
-            asker: Some((audience.role.clone(), Projection::Values(Box::default()))),
-            guard: pictured.guard.table.id,
-            expression: Arc::clone(membership.expression()),
+        let list = (audience.role.clone(), self.expressions.number(membership.expression()), image);
+        let known = self.last_list.as_ref().filter(|(last, _)| *last == list);
+        let slot = match known {
+            Some((_, slot)) => *slot,
+            None => self.list(list.clone(), membership, image, pictured),
         };
-        // Nobody's claims are read.
-        let nobody = || Some(Audience { role: audience.role.clone(), claims: Claims::new("{}") });
-        let slot = self.slot(subject, nobody, Some(membership.reads()), image, pictured);
+        self.last_list = Some((list, slot));
         let Some(asked) = self.questions.get_mut(slot.question) else { return slot };
         asked.apart.get_or_insert_with(|| Arc::clone(&expression.sql));
         let place = self.askers.entry((slot.question, Arc::clone(member))).or_insert_with(|| {
@@ -132,6 +161,24 @@ impl Questions {
         Slot { asker: *place, ..slot }
     }
 
+    fn list(
+        &mut self,
+        (role, number, _): List,
+        membership: &Membership,
+        image: ImageId,
+        pictured: &Pictured<'_>,
+    ) -> Slot {
+        let subject = Subject {
+            asker: Some((role.clone(), Projection::Values(Box::default()))),
+            guard: pictured.guard.table.id,
+            expression: number,
+        };
+        // Nobody's claims are read.
+        let nobody = || Some(Audience { role, claims: Claims::new("{}") });
+        let reads = Some(membership.reads());
+        self.slot(subject, membership.expression(), nobody, reads, image, pictured)
+    }
+
     /// The slot for a filter that only PostgreSQL can compare.
     pub(super) fn about_filter(
         &mut self,
@@ -140,21 +187,22 @@ impl Questions {
         pictured: &Pictured<'_>,
     ) -> Slot {
         let guard = pictured.guard.table.id;
-        let subject = Subject { asker: None, guard, expression: Arc::clone(expression) };
-        self.slot(subject, || None, None, image, pictured)
+        let number = self.expressions.number(expression);
+        let subject = Subject { asker: None, guard, expression: number };
+        self.slot(subject, expression, || None, None, image, pictured)
     }
 
     fn slot(
         &mut self,
         subject: Subject,
+        expression: &Arc<str>,
         audience: impl FnOnce() -> Option<Audience>,
         reads: Option<&Reads>,
         image: ImageId,
         pictured: &Pictured<'_>,
     ) -> Slot {
-        let key = (subject.guard, Arc::clone(&subject.expression), image);
+        let key = (subject.guard, subject.expression, image);
         let image = self.images.entry(key).or_insert_with(|| Image::new(pictured, reads)).clone();
-        let expression = Arc::clone(&subject.expression);
         let n_subjects = self.newest.len();
         let id = *self.subjects.entry(subject).or_insert(n_subjects);
         if let Some(slot) = self.slots.get(&(id, Arc::clone(&image.read))) {
@@ -165,7 +213,7 @@ impl Questions {
             let question = Question {
                 audience: audience().map(Arc::new),
                 guard: Arc::clone(pictured.guard),
-                expression,
+                expression: Arc::clone(expression),
                 images: Vec::new(),
             };
             self.questions.push(Asked { question, askers: Vec::new(), apart: None });
