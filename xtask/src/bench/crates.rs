@@ -6,9 +6,10 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 /// Title, package and benchmark.
-const BENCHMARKS: [(&str, &str, &str); 4] = [
+const BENCHMARKS: [(&str, &str, &str); 5] = [
     ("decode", "walcast-replicator", "decode"),
     ("match", "walcast-filters", "matching"),
+    ("policy", "walcast-filters", "policy"),
     ("encode", "walcast-protocol", "encode"),
     ("frames", "walcast-protocol", "frames"),
 ];

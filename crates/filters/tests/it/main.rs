@@ -4,4 +4,5 @@ mod filter;
 mod index;
 mod matrix;
 mod policies;
+mod recorded;
 mod support;
