@@ -1,3 +1,4 @@
-//! Broadcasts between clients of both versions.
+//! Broadcasts: between clients of both versions, and from applications.
 
+mod http;
 mod socket;

@@ -38,6 +38,28 @@ pub async fn http_request(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<HttpAnswer> {
+    http_send(port, method, path, headers, b"").await
+}
+
+/// Posts a body to 127.0.0.1 and reads the answer up to its end.
+pub async fn http_post(
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<HttpAnswer> {
+    let length = body.len().to_string();
+    let headers = [headers, &[("Content-Length", length.as_str())]].concat();
+    http_send(port, "POST", path, &headers, body).await
+}
+
+async fn http_send(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Result<HttpAnswer> {
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
@@ -48,7 +70,7 @@ pub async fn http_request(
     request.push_str("\r\n");
     within(&format!("the answer to {method} {path}"), DEADLINE, async move {
         let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
-        socket.write_all(request.as_bytes()).await?;
+        socket.write_all(&[request.as_bytes(), body].concat()).await?;
         read_answer(&mut socket).await
     })
     .await

@@ -21,7 +21,7 @@ mod walcast;
 
 pub use client::{Client, Refused, Subscription, Version};
 pub use database::Database;
-pub use http::{HttpAnswer, http_get, http_request};
+pub use http::{HttpAnswer, http_get, http_post, http_request};
 pub use json::Json;
 pub use message::Message;
 pub use postgres::{Postgres, SUPERUSER};

@@ -34,6 +34,7 @@ pub use channel::ChannelId;
 pub use input::Input;
 pub use limits::Limits;
 pub use output::{BroadcastRefusal, Event, Output};
+pub use rate::TokenBucket;
 pub use session::Session;
 pub use subscribe::{ChangesBinding, SubscribeFailure, SubscribeRequest};
 pub use token::{Token, TokenError, VerifiedClaims};

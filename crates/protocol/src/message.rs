@@ -62,6 +62,12 @@ impl Topic {
         Self(topic.into())
     }
 
+    /// The topic of this sub-topic, which is how applications and the database name topics.
+    #[must_use]
+    pub fn of_sub_topic(sub_topic: &str) -> Self {
+        Self([Self::PREFIX, sub_topic].concat().into())
+    }
+
     /// The whole topic.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -24,7 +24,7 @@ use crate::{
     authz::Authorizer,
     catalogue::keeper::CatalogueKeeper,
     config::Config,
-    http::{self, Health, HttpState},
+    http::{self, Health, HttpState, broadcast::BroadcastParts},
     outbox::OutboxLimits,
     router::{Router, RouterParts},
     source::Source,
@@ -87,11 +87,20 @@ impl App {
             metrics: Arc::clone(&metrics),
             pending: VecDeque::new(),
         };
+        let verifier = Arc::new(TokenVerifier::new(&config.jwt));
+        let topics = Arc::new(Topics::new(Arc::clone(&metrics)));
+        let broadcast = Arc::new(BroadcastParts::new(
+            Arc::clone(&verifier),
+            Arc::clone(&topics),
+            Arc::clone(&metrics),
+            config.limits.payload_bytes,
+            config.limits.http_events_per_second,
+        ));
         let connections = TaskTracker::new();
         let transport = Arc::new(TransportParts {
-            verifier: TokenVerifier::new(&config.jwt),
+            verifier,
             limits: Arc::new(config.limits.of_connection()),
-            topics: Arc::new(Topics::new(Arc::clone(&metrics))),
+            topics,
             router: router_handle,
             catalogue,
             authorizer,
@@ -114,7 +123,9 @@ impl App {
             metrics: Arc::clone(&metrics),
             metrics_secret: config.http.metrics_secret.clone(),
         });
-        let routes = http::routes(state).merge(websocket::routes(transport));
+        let routes = http::routes(state)
+            .merge(http::broadcast::routes(broadcast))
+            .merge(websocket::routes(transport));
 
         // The router outlives the source, so that the last rows are delivered and confirmed.
         let router_shutdown = CancellationToken::new();

@@ -123,6 +123,8 @@ pub struct LimitsConfig {
     pub joins_per_second: u32,
     /// Broadcasts per second of one connection, averaged over a minute.
     pub events_per_second: u32,
+    /// Broadcasts per second of all HTTP requests, averaged over a minute.
+    pub http_events_per_second: u32,
     /// The largest payload of a broadcast.
     pub payload_bytes: usize,
     /// The largest frame a client may send.
@@ -193,6 +195,7 @@ impl Config {
                 channels_per_connection: settings.number(&options::MAX_CHANNELS_PER_CONNECTION)?,
                 joins_per_second: settings.number(&options::MAX_JOINS_PER_SECOND)?,
                 events_per_second: settings.number(&options::MAX_EVENTS_PER_SECOND)?,
+                http_events_per_second: settings.number(&options::MAX_HTTP_EVENTS_PER_SECOND)?,
                 payload_bytes: settings.bytes(&options::MAX_PAYLOAD_BYTES)?,
                 frame_bytes: settings.bytes(&options::MAX_FRAME_BYTES)?,
                 idle_timeout: settings.duration(&options::IDLE_TIMEOUT)?,

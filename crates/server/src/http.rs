@@ -3,6 +3,7 @@
 //! The WebSocket routes are the transport's: `routes(state).merge(…)`.
 #![deny(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
+pub mod broadcast;
 mod health;
 mod responses;
 mod serve;

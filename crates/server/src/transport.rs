@@ -40,7 +40,7 @@ use crate::{
 #[derive(Debug)]
 pub struct TransportParts {
     /// Verifies tokens.
-    pub verifier: TokenVerifier,
+    pub verifier: Arc<TokenVerifier>,
     /// The bounds of a session.
     pub limits: Arc<Limits>,
     /// Who listens to which topic.

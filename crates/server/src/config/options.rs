@@ -234,6 +234,8 @@ options! {
         "How many channels one connection may join per second. Beyond it the connection is closed.";
     MAX_EVENTS_PER_SECOND: Limits, "max-events-per-second", [same("TENANT_MAX_EVENTS_PER_SECOND")], COUNT, Some("100"),
         "How many broadcasts one connection may send per second, averaged over a minute. One more closes the channel it was sent on with the message Too many messages per second.";
+    MAX_HTTP_EVENTS_PER_SECOND: Limits, "max-http-events-per-second", [], COUNT, Some("100"),
+        "How many broadcasts all HTTP requests together may send per second, averaged over a minute. More are answered with 429.";
     MAX_PAYLOAD_BYTES: Limits, "max-payload-bytes", [], Kind::Bytes, Some("3000500"),
         "The largest payload of a broadcast. A larger one goes to nobody; who asked for replies is told payload_size_exceeded.";
     MAX_FRAME_BYTES: Limits, "max-frame-bytes", [], Kind::Bytes, Some("5000000"),

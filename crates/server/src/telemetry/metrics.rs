@@ -102,6 +102,8 @@ metrics! {
         "Row changes handed to connections; one change counts once per channel that gets it.";
     broadcasts_websocket: Counter, "walcast_broadcasts_total" {origin = "websocket"},
         "Broadcasts that were passed on, by where they came from.";
+    broadcasts_http: Counter, "walcast_broadcasts_total" {origin = "http"},
+        "Broadcasts that were passed on, by where they came from.";
     topic_deliveries: Counter, "walcast_topic_deliveries_total" {},
         "Messages of other clients and of applications handed to connections; one message counts once per channel that gets it.";
     verdicts_in_process_allow: Counter, "walcast_verdicts_total" {path = "in_process", verdict = "allow"},
