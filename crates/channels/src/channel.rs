@@ -1,6 +1,6 @@
 //! One channel: a topic joined by a connection.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use walcast_protocol::{
     RawJson, Reference, ServerMessage, Topic,
@@ -8,7 +8,7 @@ use walcast_protocol::{
     message::{Extension, Reply, Status},
 };
 
-use crate::{Event, Output, subscription::Subscription, tokens::Tokens};
+use crate::{Event, Output, rate::TokenBucket, subscription::Subscription, tokens::Tokens};
 
 /// The name of a channel within its session.
 ///
@@ -22,9 +22,22 @@ pub(crate) struct Channel {
     pub(crate) join_ref: Reference,
     pub(crate) is_private: bool,
     pub(crate) broadcast: BroadcastConfig,
+    pub(crate) attendance: Attendance,
     pub(crate) tokens: Tokens,
     pub(crate) stage: Stage,
     pub(crate) subscription: Option<Subscription>,
+}
+
+/// What a channel has to do with the presence of its topic.
+pub(crate) struct Attendance {
+    /// Whether the channel is told who is present when it joins. All are told about changes.
+    pub(crate) is_enabled: bool,
+    /// The key to appear under.
+    pub(crate) key: Option<Arc<str>>,
+    /// The calls it may make.
+    pub(crate) calls: TokenBucket,
+    /// Whether it appears, as far as this session knows.
+    pub(crate) is_tracked: bool,
 }
 
 /// How far a join got.
@@ -109,6 +122,9 @@ impl Channel {
         out.push(Output::Count(Event::Joined));
         let (topic, is_private) = (self.topic.clone(), self.is_private);
         out.push(Output::JoinTopic { channel: id, topic, is_private });
+        if self.attendance.is_enabled {
+            out.push(Output::ShowPresence { channel: id });
+        }
     }
 
     /// Replies to a message on the channel.

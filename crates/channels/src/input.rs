@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use walcast_protocol::{ClientMessage, MalformedFrame};
+use walcast_protocol::{ClientMessage, MalformedFrame, RawJson};
 
 use crate::{ChannelId, SubscribeFailure, TokenError, VerifiedClaims};
 
@@ -43,6 +43,18 @@ pub enum Input {
     /// The session subscribes again at once and announces it to the client when that is answered.
     SubscriptionLost {
         /// Whose subscription.
+        channel: ChannelId,
+    },
+    /// The answer to [`Output::ShowPresence`](crate::Output::ShowPresence).
+    PresenceState {
+        /// As asked.
+        channel: ChannelId,
+        /// The payload of the `presence_state`.
+        state: RawJson,
+    },
+    /// A call of `track` or `untrack` was not carried out: there are too many on the whole server.
+    PresenceRefused {
+        /// Whose call.
         channel: ChannelId,
     },
     /// The deadline has come.

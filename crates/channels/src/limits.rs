@@ -25,13 +25,17 @@ pub struct Limits {
     /// Size of a join's payload; larger ones are refused with `UnknownErrorOnChannel`.
     pub join_payload_bytes_max: usize,
     /// Size of what a broadcast carries; larger ones go to nobody, with `payload_size_exceeded` for
-    /// those who asked for replies.
+    /// those who asked for replies. Also of what a member says about itself; more closes the channel,
+    /// with `Track message size exceeded`.
     pub payload_bytes_max: usize,
     /// Broadcasts per second in the long run; one more closes the channel that sent it, with
     /// `Too many messages per second`.
     pub events_per_second: u32,
     /// Broadcasts at once, after a pause.
     pub events_burst: u32,
+    /// Calls of `track` and `untrack` on one channel: so many in this time, in the long run and at
+    /// once after a pause; one more closes the channel, with `Client presence rate limit exceeded`.
+    pub presence_calls_max: (u32, Duration),
     /// Size of a frame, for the transport; larger ones close the connection with 1009.
     pub frame_bytes_max: usize,
     /// How long a channel's token stays before the next one is applied; the latest one waits.
@@ -63,6 +67,7 @@ impl Default for Limits {
             payload_bytes_max: 3_000_500,
             events_per_second: 100,
             events_burst: 6_000,
+            presence_calls_max: (5, Duration::from_secs(30)),
             frame_bytes_max: 5_000_000,
             access_token_throttle: Duration::from_secs(10),
             token_grace: Duration::from_secs(5),

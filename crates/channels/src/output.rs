@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use walcast_protocol::{
     CloseCode, ErrorCode, MalformedFrame, ServerMessage, Topic, broadcast::BroadcastFault,
-    join::JoinWarning,
+    join::JoinWarning, presence::Tracked,
 };
 
 use crate::{ChannelId, SubscribeRequest};
@@ -60,6 +60,27 @@ pub enum Output {
         /// Whether the channel hears it, too: at once, before anything that follows here.
         include_self: bool,
     },
+    /// Tell the channel who is present on its topic; answered by
+    /// [`Input::PresenceState`](crate::Input::PresenceState). The topic was joined before.
+    ShowPresence {
+        /// Whom.
+        channel: ChannelId,
+    },
+    /// Show the channel as present on its topic, or what it says from here on; may be refused by
+    /// [`Input::PresenceRefused`](crate::Input::PresenceRefused).
+    Track {
+        /// Which.
+        channel: ChannelId,
+        /// Under which key; without one, under one of its own.
+        key: Option<Arc<str>>,
+        /// What it says about itself.
+        tracked: Tracked,
+    },
+    /// Show the channel as present no longer. It was tracked before.
+    Untrack {
+        /// Which.
+        channel: ChannelId,
+    },
     /// Close the connection; the session is over and ignores what follows.
     Close {
         /// Why.
@@ -108,8 +129,8 @@ pub enum Event {
     SubscriptionLost,
     /// A broadcast went to nobody.
     BroadcastRefused(BroadcastRefusal),
-    /// A presence message was not served, as this version does not offer it.
-    NotAvailable,
+    /// A channel called `track` or `untrack`.
+    PresenceCalled,
 }
 
 /// Why a broadcast goes to nobody.

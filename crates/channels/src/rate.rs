@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A bucket of `burst` tokens that refills at a steady pace, kept as one point in time.
+/// Lets something happen so many times at once, and so often in the long run: a bucket of `burst` tokens that refills at a steady pace, kept as one point in time.
 #[derive(Clone, Debug)]
 pub struct TokenBucket {
     /// How long one token takes to come back.
@@ -14,10 +14,20 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket that refills with `per_second` tokens a second up to `burst`; of a rate or burst of zero, one is kept.
+    /// A full bucket that refills with `per_second` tokens a second up to `burst`; of a rate or burst
+    /// of zero, one is kept.
     #[must_use]
     pub fn new(per_second: u32, burst: u32) -> Self {
-        let interval = Duration::from_secs(1) / per_second.max(1);
+        Self::refilling(Duration::from_secs(1) / per_second.max(1), burst)
+    }
+
+    /// A full bucket that refills once in this time; of a size of zero, one is kept.
+    #[must_use]
+    pub fn filling_in(window: Duration, burst: u32) -> Self {
+        Self::refilling(window / burst.max(1), burst)
+    }
+
+    fn refilling(interval: Duration, burst: u32) -> Self {
         let tolerance = interval.saturating_mul(burst.max(1) - 1);
         Self { interval, tolerance, full_at: Duration::ZERO }
     }
@@ -84,6 +94,19 @@ mod tests {
         assert_eq!(bucket.available(at(60_000)), 5);
         assert!(bucket.take_many(at(60_000), 0));
         assert_eq!(bucket.available(at(60_000)), 5);
+    }
+
+    #[test]
+    fn a_window_lets_its_number_through_at_once_and_in_the_long_run() {
+        let mut bucket = TokenBucket::filling_in(Duration::from_secs(30), 5);
+        let at = Duration::from_secs;
+        let taken =
+            |bucket: &mut TokenBucket, now| (0..10).filter(|_| bucket.take(at(now))).count();
+        assert_eq!(taken(&mut bucket, 100), 5);
+        assert_eq!(taken(&mut bucket, 105), 0);
+        assert_eq!(taken(&mut bucket, 106), 1);
+        assert_eq!(taken(&mut bucket, 136), 5);
+        assert!(TokenBucket::filling_in(Duration::ZERO, 0).take(Duration::ZERO));
     }
 
     #[test]

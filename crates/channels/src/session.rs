@@ -2,6 +2,7 @@
 
 mod broadcasting;
 mod joining;
+mod presence;
 mod subscribing;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -19,7 +20,6 @@ use crate::{
     rate::TokenBucket,
     subscription::Subscription,
     tokens::{Credentials, Offered, TokenDue},
-    unavailable,
 };
 
 /// The state of one connection.
@@ -121,6 +121,8 @@ impl Session {
                 self.subscribed(channel, attempt, result, out);
             }
             Input::SubscriptionLost { channel } => self.subscription_lost(channel, out),
+            Input::PresenceState { channel, state } => self.presence_state(channel, state, out),
+            Input::PresenceRefused { channel } => self.presence_refused(channel, out),
             Input::Shutdown => self.close(CloseCode::ServiceRestart, out),
         }
     }
@@ -150,14 +152,10 @@ impl Session {
 
     /// A message on a channel. Its `join_ref` may be stale or missing; clients depend on that.
     fn push(&mut self, id: ChannelId, message: ClientMessage, out: &mut Vec<Output>) {
-        let Some(channel) = self.channels.get(&id) else { return };
         match message.event {
             ClientEvent::AccessToken => self.access_token(id, &message.payload, out),
             ClientEvent::Broadcast => self.broadcast(id, message, out),
-            ClientEvent::Presence => {
-                out.push(Output::Count(Event::NotAvailable));
-                channel.reply(message.reference, unavailable::presence(&message.payload), out);
-            }
+            ClientEvent::Presence => self.presence(id, message, out),
             ClientEvent::Heartbeat
             | ClientEvent::Join
             | ClientEvent::Leave
@@ -247,6 +245,9 @@ impl Session {
         self.topics.remove(&channel.topic);
         if let Some(subscription) = &channel.subscription {
             subscription.end(id, out);
+        }
+        if channel.attendance.is_tracked {
+            out.push(Output::Untrack { channel: id });
         }
         if channel.is_joined() {
             out.push(Output::LeaveTopic { channel: id });

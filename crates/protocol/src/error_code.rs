@@ -104,15 +104,18 @@ error_codes! {
     MessagePerSecondRateLimitReached, System,
     "The connection sends messages faster than it may; the channel it used is closed.",
     "Send less often, or raise `max-events-per-second`.";
+    ClientPresenceRateLimitReached, System,
+    "A channel calls `track` or `untrack` more often than it may; it is closed.",
+    "Track less often, or raise `max-presence-calls`.";
+    PresenceRateLimitReached, System,
+    "All clients together call `track` or `untrack` more often than they may; the channel of the call is closed.",
+    "Track less often, or raise `max-presence-events-per-second`.";
     ChannelShutdown, System,
     "The channel was closed by the server; the message says why.",
     "Join again after removing the cause.";
     AccessTokenRefreshThrottled, Log,
     "A new token came too soon after the one before; it is applied a little later.",
     "Refresh the token less often.";
-    FeatureNotAvailable, Reply,
-    "This version of the server does not offer what was asked for.",
-    "See the list of supported features.";
     MalformedWebSocketMessage, Log,
     "A frame is no message and was dropped.",
     "Check the client's serialiser and its `vsn` parameter.";

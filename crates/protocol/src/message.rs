@@ -302,6 +302,8 @@ pub enum Reply {
         /// The value of `response.postgres_changes`.
         postgres_changes: RawJson,
     },
+    /// It cannot be done; sent as `{}`.
+    Refused,
     /// It cannot be done; sent as `{"reason": …}`.
     Error {
         /// Why, e.g. `Code: text`.

@@ -26,6 +26,7 @@ use crate::{
     config::Config,
     http::{self, Health, HttpState, broadcast::BroadcastParts},
     outbox::OutboxLimits,
+    presence::PresenceTask,
     router::{Router, RouterParts},
     source::Source,
     telemetry::Metrics,
@@ -96,11 +97,18 @@ impl App {
             config.limits.payload_bytes,
             config.limits.http_events_per_second,
         ));
+        let (presence, presence_handle) = PresenceTask::new(
+            node()?,
+            config.limits.presence_calls(),
+            Arc::clone(&topics),
+            Arc::clone(&metrics),
+        );
         let connections = TaskTracker::new();
         let transport = Arc::new(TransportParts {
             verifier,
             limits: Arc::new(config.limits.of_connection()),
             topics,
+            presence: presence_handle,
             router: router_handle,
             catalogue,
             authorizer,
@@ -139,6 +147,7 @@ impl App {
                 }
             }),
             tokio::spawn(router.run(router_shutdown.clone())),
+            tokio::spawn(presence.run(router_shutdown.clone())),
             tokio::spawn({
                 let shutdown = shutdown.clone();
                 async move {
@@ -215,6 +224,13 @@ pub fn stop_on_signal(shutdown: CancellationToken) -> anyhow::Result<()> {
         shutdown.cancel();
     });
     Ok(())
+}
+
+/// A number that tells this start of the server from others.
+fn node() -> anyhow::Result<u32> {
+    let mut bytes = [0; 4];
+    aws_lc_rs::rand::fill(&mut bytes).context("draw a random number")?;
+    Ok(u32::from_be_bytes(bytes))
 }
 
 async fn listen(config: &Config) -> anyhow::Result<TcpListener> {

@@ -21,7 +21,7 @@ mod value;
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
-use walcast_channels::Limits;
+use walcast_channels::{Limits, TokenBucket};
 use walcast_replicator::{ConnectOptions, Host, ReplicationOptions, Secret, SslMode};
 
 use crate::auth::{ClaimValidators, KeySet};
@@ -127,6 +127,12 @@ pub struct LimitsConfig {
     pub http_events_per_second: u32,
     /// The largest payload of a broadcast.
     pub payload_bytes: usize,
+    /// Calls of `track` on the whole server, averaged over a minute.
+    pub presence_events_per_second: u32,
+    /// Calls of `track` and `untrack` on one channel within `presence_window`.
+    pub presence_calls: u32,
+    /// The time in which they count.
+    pub presence_window: Duration,
     /// The largest frame a client may send.
     pub frame_bytes: usize,
     /// Silence after which a connection is closed.
@@ -197,6 +203,10 @@ impl Config {
                 events_per_second: settings.number(&options::MAX_EVENTS_PER_SECOND)?,
                 http_events_per_second: settings.number(&options::MAX_HTTP_EVENTS_PER_SECOND)?,
                 payload_bytes: settings.bytes(&options::MAX_PAYLOAD_BYTES)?,
+                presence_events_per_second: settings
+                    .number(&options::MAX_PRESENCE_EVENTS_PER_SECOND)?,
+                presence_calls: settings.number(&options::MAX_PRESENCE_CALLS)?,
+                presence_window: settings.duration(&options::PRESENCE_CALLS_WINDOW)?,
                 frame_bytes: settings.bytes(&options::MAX_FRAME_BYTES)?,
                 idle_timeout: settings.duration(&options::IDLE_TIMEOUT)?,
                 outbound_queue_frames: settings.number(&options::OUTBOUND_QUEUE_FRAMES)?,
@@ -260,10 +270,22 @@ impl LimitsConfig {
             // The reference averages over a minute, so that one minute's worth passes at once.
             events_burst: self.events_per_second.saturating_mul(60),
             payload_bytes_max: self.payload_bytes,
+            presence_calls_max: (self.presence_calls, self.presence_window),
             frame_bytes_max: self.frame_bytes,
             idle_timeout: self.idle_timeout,
             ..Limits::default()
         }
+    }
+}
+
+impl LimitsConfig {
+    /// The calls of `track` that all clients together may make.
+    #[must_use]
+    pub fn presence_calls(&self) -> TokenBucket {
+        let per_second = self.presence_events_per_second;
+        // The reference averages over a minute, so that one minute's worth passes at once: clients
+        // that come back together after a restart all appear.
+        TokenBucket::new(per_second, per_second.saturating_mul(60))
     }
 }
 

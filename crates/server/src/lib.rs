@@ -5,6 +5,7 @@
 //! router      one task, owns the MatchIndex                 RowEvents → recipients
 //! authz       asks PostgreSQL what only it can answer       Undecided → Allow | Deny
 //! topics      which channels listen to which topic           a message → outboxes
+//! presence    one task, owns who is present on topics     changes → one diff per tick
 //! outbox      the bounded queue of one connection           frames → transport
 //! transport   drives one Session over one socket            frames ⇄ client messages
 //! app         builds and runs all of it
@@ -25,6 +26,7 @@ pub mod listen;
 pub mod migrate;
 pub mod outbox;
 pub mod policies;
+pub mod presence;
 pub mod router;
 pub mod source;
 pub mod subscribe;

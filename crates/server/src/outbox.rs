@@ -168,7 +168,12 @@ fn size(delivery: &Delivery) -> (usize, usize) {
             (changes.len(), changes.iter().map(|change| change.frame.bytes().len()).sum())
         }
         Delivery::Message(message) => (1, message.frame.bytes().len()),
-        Delivery::Answer(_) => (1, 0),
+        Delivery::Answer(input) => {
+            // As long as the topic has members; everything else an answer holds is small.
+            let state =
+                if let Input::PresenceState { state, .. } = &**input { Some(state) } else { None };
+            (1, state.map_or(0, |state| state.as_bytes().len()))
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! socket ──► inbound ──► Session ──► outputs ─┬─► batch ──► writer ──► socket
 //!                          ▲                  ├─► verify the token, at once
-//! router ──► inbox ────────┴── answers        └─► subscribe, unsubscribe
+//! router ──► inbox ────────┴── answers        ├─► subscribe, unsubscribe
+//! presence ──┤                                └─► track, untrack
 //!               └───── changes ───────────────────► batch
 //! ```
 //!
@@ -31,6 +32,7 @@ use crate::{
     authz::Authorizer,
     catalogue::keeper::CatalogueKeeper,
     outbox::OutboxLimits,
+    presence::PresenceHandle,
     router::{ConnectionId, RouterHandle},
     telemetry::Metrics,
     topics::Topics,
@@ -45,6 +47,8 @@ pub struct TransportParts {
     pub limits: Arc<Limits>,
     /// Who listens to which topic.
     pub topics: Arc<Topics>,
+    /// Who is present on them.
+    pub presence: PresenceHandle,
     /// The router.
     pub router: RouterHandle,
     /// Gives catalogue snapshots.

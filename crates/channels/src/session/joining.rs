@@ -121,6 +121,7 @@ impl Session {
             join_ref,
             is_private: verifying.config.is_private,
             broadcast: verifying.config.broadcast.clone(),
+            attendance: self.attendance(&verifying.config.presence),
             tokens,
             stage: Stage::Verifying(Box::new(verifying)),
             subscription: None,

@@ -5,15 +5,21 @@ mod connection;
 mod joining;
 mod limits;
 mod parse_params;
+mod presence;
 mod properties;
 mod subscribing;
 mod tokens;
 
-use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use walcast_filters::claims::{Claims, Role};
-use walcast_protocol::{Frame, Topic, Version, frame};
+use walcast_protocol::{Frame, RawJson, Topic, Version, frame};
 
 use crate::{
     ChannelId, Event, Input, Limits, Output, Session, SubscribeFailure, SubscribeRequest, Token,
@@ -27,6 +33,8 @@ struct Client {
     events: Vec<Event>,
     /// The channels that take part in their topics.
     listening: BTreeMap<ChannelId, Topic>,
+    /// The channels that appear there.
+    tracked: BTreeSet<ChannelId>,
 }
 
 /// The claims of a token of this role.
@@ -43,7 +51,13 @@ impl Client {
         let now = Duration::from_secs(1_000);
         let token = Token { text: "connection".into(), claims: claims("anon", 3_600) };
         let session = Session::new(version, token, Arc::new(limits), now);
-        Self { session, now, events: Vec::new(), listening: BTreeMap::new() }
+        Self {
+            session,
+            now,
+            events: Vec::new(),
+            listening: BTreeMap::new(),
+            tracked: BTreeSet::new(),
+        }
     }
 
     fn v1() -> Self {
@@ -92,10 +106,11 @@ impl Client {
                 }
                 Output::Unsubscribe { channel } => lines.push(format!("unsubscribe {}", channel.0)),
                 Output::JoinTopic { channel, topic, is_private: _ } => {
-                    assert!(self.session.is_open(channel) && !topic.as_str().is_empty());
+                    assert!(topic.sub_topic().is_some());
                     assert_eq!(self.listening.insert(channel, topic), None);
                 }
                 Output::LeaveTopic { channel } => {
+                    assert!(!self.tracked.contains(&channel), "nobody stays as a ghost");
                     assert!(self.listening.remove(&channel).is_some());
                 }
                 Output::Broadcast { channel, message, include_self } => {
@@ -104,6 +119,20 @@ impl Client {
                     let text = String::from_utf8_lossy(frame.bytes()).into_owned();
                     let whom = if include_self { "all" } else { "others" };
                     lines.push(format!("tell {whom} {}: {text}", channel.0));
+                }
+                Output::ShowPresence { channel } => {
+                    assert!(self.listening.contains_key(&channel));
+                    lines.push(format!("show presence {}", channel.0));
+                }
+                Output::Track { channel, key, tracked } => {
+                    assert!(self.listening.contains_key(&channel));
+                    self.tracked.insert(channel);
+                    let key = key.as_deref().unwrap_or("(its own)");
+                    lines.push(format!("track {} {key}: {} bytes", channel.0, tracked.len()));
+                }
+                Output::Untrack { channel } => {
+                    assert!(self.tracked.remove(&channel));
+                    lines.push(format!("untrack {}", channel.0));
                 }
                 Output::Close { code } => lines.push(format!("close {code}")),
             }
@@ -144,6 +173,20 @@ impl Client {
         result: Result<(), SubscribeFailure>,
     ) -> Vec<String> {
         self.handle(Input::Subscribed { channel: ChannelId(channel), attempt, result })
+    }
+
+    /// The answer to a channel that asked who is present. Only one that is open ever asks.
+    fn presence_state(&mut self, channel: u32) -> Vec<String> {
+        let channel = ChannelId(channel);
+        if !self.session.is_open(channel) {
+            return Vec::new();
+        }
+        let state = RawJson::parse(&Bytes::from_static(b"{\"k\":{\"metas\":[]}}")).unwrap();
+        self.handle(Input::PresenceState { channel, state })
+    }
+
+    fn presence_refused(&mut self, channel: u32) -> Vec<String> {
+        self.handle(Input::PresenceRefused { channel: ChannelId(channel) })
     }
 
     /// Lets time pass, calling at every deadline, while the client keeps giving signs of life.

@@ -75,13 +75,13 @@ pub(crate) fn encode(version: Version, message: &ServerMessage) -> Option<Bytes>
 fn push_reply(out: &mut Vec<u8>, reply: &Reply) {
     let status = match reply {
         Reply::Ok | Reply::Joined { .. } => Status::Ok,
-        Reply::Error { .. } => Status::Error,
+        Reply::Refused | Reply::Error { .. } => Status::Error,
     };
     out.extend_from_slice(b"{\"status\":\"");
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b"\",\"response\":");
     match reply {
-        Reply::Ok => out.extend_from_slice(b"{}"),
+        Reply::Ok | Reply::Refused => out.extend_from_slice(b"{}"),
         Reply::Joined { postgres_changes } => {
             out.extend_from_slice(b"{\"postgres_changes\":");
             out.extend_from_slice(postgres_changes.as_bytes());

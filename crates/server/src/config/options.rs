@@ -238,6 +238,12 @@ options! {
         "How many broadcasts all HTTP requests together may send per second, averaged over a minute. More are answered with 429.";
     MAX_PAYLOAD_BYTES: Limits, "max-payload-bytes", [], Kind::Bytes, Some("3000500"),
         "The largest payload of a broadcast. A larger one goes to nobody; who asked for replies is told payload_size_exceeded.";
+    MAX_PRESENCE_EVENTS_PER_SECOND: Limits, "max-presence-events-per-second", [], COUNT, Some("1000"),
+        "How many calls of track all clients may make per second, averaged over a minute. One more closes the channel of the call with the message Too many presence messages per second.";
+    MAX_PRESENCE_CALLS: Limits, "max-presence-calls", [same("CLIENT_PRESENCE_MAX_CALLS")], COUNT, Some("5"),
+        "How many calls of track and untrack one channel may make within presence-calls-window. One more closes the channel with the message Client presence rate limit exceeded.";
+    PRESENCE_CALLS_WINDOW: Limits, "presence-calls-window", [Variable { name: "CLIENT_PRESENCE_WINDOW_MS", convert: value::milliseconds }], Kind::Duration, Some("30s"),
+        "The time in which max-presence-calls counts. CLIENT_PRESENCE_WINDOW_MS takes milliseconds.";
     MAX_FRAME_BYTES: Limits, "max-frame-bytes", [], Kind::Bytes, Some("5000000"),
         "The largest frame a client may send. A larger one closes the connection with code 1009.";
     IDLE_TIMEOUT: Limits, "idle-timeout", [], Kind::Duration, Some("60s"),

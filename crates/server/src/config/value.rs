@@ -102,6 +102,11 @@ pub(super) fn slot_from_suffix(suffix: &str) -> Result<String, ConversionError> 
     Ok(format!("walcast_{suffix}"))
 }
 
+/// A bare number of milliseconds, as the reference takes durations.
+pub(super) fn milliseconds(text: &str) -> Result<String, ConversionError> {
+    number(text, 1, DURATION_MAX_MS).map(|number| format!("{number}ms"))
+}
+
 /// Maps the level names of the reference onto ours.
 pub(super) fn log_level(text: &str) -> Result<String, ConversionError> {
     Ok(match text {

@@ -106,6 +106,14 @@ metrics! {
         "Broadcasts that were passed on, by where they came from.";
     topic_deliveries: Counter, "walcast_topic_deliveries_total" {},
         "Messages of other clients and of applications handed to connections; one message counts once per channel that gets it.";
+    presence_members: Gauge, "walcast_presence_members" {},
+        "Channels that are tracked as present.";
+    presence_calls: Counter, "walcast_presence_calls_total" {},
+        "Calls of track and untrack, those that changed nothing included.";
+    presence_refusals: Counter, "walcast_presence_refusals_total" {},
+        "Calls of track that were refused, as there were too many on the whole server.";
+    presence_diffs: Counter, "walcast_presence_diffs_total" {},
+        "Changes of presence that were told; several of one topic within a tick count as one.";
     verdicts_in_process_allow: Counter, "walcast_verdicts_total" {path = "in_process", verdict = "allow"},
         "Decisions whether an audience may see a row, by who took them.";
     verdicts_in_process_deny: Counter, "walcast_verdicts_total" {path = "in_process", verdict = "deny"},

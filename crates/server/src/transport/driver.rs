@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     outbox::{Change, Delivery, Inbox, Outbox, TopicMessage, queue},
+    presence::{self, Call, Visitor},
     router::{ChannelHandle, Command, ConnectionId, PreparedBinding},
     subscribe,
     topics::{Listener, ListenerId, Membership, TopicName},
@@ -34,6 +35,10 @@ const BATCH_FRAMES_MAX: usize = 256;
 
 /// Deliveries the driver takes from the inbox at a time.
 const DELIVERIES_MAX: usize = 16;
+
+/// Calls of `track` and `untrack` that may wait for the presence of topics; past it the driver takes
+/// nothing more. Closing all channels may exceed it.
+const PRESENCE_COMMANDS_MAX: usize = 64;
 
 /// What a socket received.
 #[derive(Debug)]
@@ -72,6 +77,8 @@ pub(super) struct Driver {
     checks: JoinSet<Checked>,
     /// The topics of the joined channels.
     memberships: HashMap<ChannelId, Membership>,
+    /// For the presence of topics.
+    visitor: Visitor,
     /// For the router, in order; at most a few per channel.
     commands: VecDeque<Command>,
     n_channels: u32,
@@ -89,8 +96,10 @@ impl Driver {
         let now = parts.started.elapsed();
         let session = Session::new(version, token, Arc::clone(&parts.limits), now);
         let (outbox, inbox) = queue(parts.outbox_limits);
+        let connection = parts.next_connection();
         Self {
-            connection: parts.next_connection(),
+            connection,
+            visitor: parts.presence.visitor(connection),
             version,
             session,
             outbox,
@@ -122,7 +131,8 @@ impl Driver {
         let mut is_told_to_stop = false;
         while !self.is_closing {
             let deadline = self.deadline();
-            let has_room = self.batch.len() < BATCH_FRAMES_MAX;
+            let has_room = self.batch.len() < BATCH_FRAMES_MAX
+                && self.visitor.n_waiting() < PRESENCE_COMMANDS_MAX;
             tokio::select! {
                 biased;
                 () = overflow.cancelled() => {
@@ -144,6 +154,9 @@ impl Driver {
                         (Ok(permit), Some(command)) => permit.send(command),
                         _ => self.is_closing = true,
                     }
+                }
+                is_running = self.visitor.forward(), if self.visitor.n_waiting() > 0 => {
+                    self.is_closing |= !is_running;
                 }
                 Some(checked) = self.checks.join_next(), if !self.checks.is_empty() => {
                     // An error is a check that was abandoned.
@@ -273,6 +286,13 @@ impl Driver {
             Output::Broadcast { channel, message, include_self } => {
                 self.broadcast(channel, &message, include_self);
             }
+            Output::ShowPresence { channel } => {
+                self.call(channel, Call::Show { outbox: self.outbox.clone() });
+            }
+            Output::Track { channel, key, tracked } => {
+                self.call(channel, Call::Track { key, tracked, outbox: self.outbox.clone() });
+            }
+            Output::Untrack { channel } => self.call(channel, Call::Untrack),
             Output::LeaveTopic { channel } => _ = self.memberships.remove(&channel),
             Output::Close { code } => {
                 self.farewell.close(code);
@@ -301,6 +321,7 @@ impl Driver {
             Event::MalformedFrame(_) | Event::ReferenceTooLong => {
                 metrics.malformed_frames.increment(1);
             }
+            Event::PresenceCalled => metrics.presence_calls.increment(1),
             Event::Joined => metrics.joins.increment(1),
             Event::BroadcastRefused(refusal) => metrics.broadcast_refused(refusal.as_str()),
             Event::JoinRefused(code) => metrics.join_error(code.as_str()),
@@ -316,10 +337,17 @@ impl Driver {
             | Event::Subscribed
             | Event::SubscribeRefused
             | Event::SubscribeRetried
-            | Event::SubscriptionLost
-            | Event::NotAvailable => {}
+            | Event::SubscriptionLost => {}
         }
         tracing::debug!(connection = self.connection.0, ?event, "session");
+    }
+
+    /// Calls the presence of a channel's topic.
+    fn call(&mut self, channel: ChannelId, call: Call) {
+        if let Some(membership) = self.memberships.get(&channel) {
+            let name = membership.name().clone();
+            self.visitor.push(presence::Command { channel, name, call });
+        }
     }
 
     /// Checks in a task of its own, so that a slow catalogue does not hold back the connection's

@@ -158,16 +158,3 @@ fn leaving_what_was_not_joined_is_fine() {
         [r#"["7","9","realtime:room","phx_reply",{"status":"ok","response":{}}]"#]
     );
 }
-
-#[test]
-fn presence_is_refused_only_where_something_was_asked_for() {
-    let refusal = r#"["1","2","realtime:room","phx_reply",{"status":"error","response":{"reason":"FeatureNotAvailable: Presence is not available in this version"}}]"#;
-    let mut client = Client::joined("{}");
-    let presence = |event| format!(r#"["1","2","realtime:room","presence",{{"event":"{event}"}}]"#);
-    assert_eq!(client.send(&presence("track")), [refusal]);
-    assert_eq!(
-        client.send(&presence("untrack")),
-        [r#"["1","2","realtime:room","phx_reply",{"status":"ok","response":{}}]"#]
-    );
-    assert!(client.session.is_open(ChannelId(1)));
-}

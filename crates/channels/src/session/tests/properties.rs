@@ -12,6 +12,8 @@ enum Step {
     Verified(u32, &'static str, Result<u16, ()>),
     Subscribed(u32, u32, u8),
     Lost(u32),
+    PresenceState(u32),
+    PresenceRefused(u32),
     Activity,
     Tick,
     Shutdown,
@@ -35,26 +37,30 @@ fn frames() -> impl Strategy<Value = String> {
             "access_token",
             "broadcast",
             "presence",
+            "presence",
+            "presence",
             "heartbeat",
             "y",
         ][..],
     );
+    let actions = proptest::sample::select(&["track", "track", "untrack", "x"][..]);
     let refs = proptest::sample::select(&["null", "1", "\"1\"", "\"2\"", "\"long reference\""][..]);
     let configs = proptest::sample::select(
         &[
             "{}",
             r#"{"private":true}"#,
             r#"{"broadcast":{"ack":true}}"#,
+            r#"{"presence":{"enabled":true,"key":"k"}}"#,
             r#"{"postgres_changes":[{"table":"t"}]}"#,
             r#"{"postgres_changes":[{"table":"t","filter":"x"}]}"#,
             r#"{"postgres_changes":[{"table":"t"}],"postgres_changes_options":{"wait":true,"timeout":3000}}"#,
             r#"{"postgres_changes":5}"#,
         ][..],
     );
-    (refs.clone(), refs, topics, events, configs, tokens()).prop_map(
-        |(join_ref, reference, topic, event, config, token)| {
+    (refs.clone(), refs, topics, events, configs, tokens(), actions).prop_map(
+        |(join_ref, reference, topic, event, config, token, action)| {
             format!(
-                r#"[{join_ref},{reference},"{topic}","{event}",{{"config":{config},"access_token":"{token}"}}]"#
+                r#"[{join_ref},{reference},"{topic}","{event}",{{"config":{config},"access_token":"{token}","event":"{action}","payload":{config}}}]"#
             )
         },
     )
@@ -71,6 +77,8 @@ fn steps() -> impl Strategy<Value = Step> {
         4 => (channels(), 0_u32..4, any::<u8>())
             .prop_map(|(channel, attempt, result)| Step::Subscribed(channel, attempt, result)),
         1 => channels().prop_map(Step::Lost),
+        1 => channels().prop_map(Step::PresenceRefused),
+        1 => channels().prop_map(Step::PresenceState),
         2 => Just(Step::Activity),
         2 => Just(Step::Tick),
         1 => any::<u8>().prop_map(|n| if n == 0 { Step::Shutdown } else { Step::Tick }),
@@ -103,6 +111,8 @@ impl Step {
             Self::Lost(channel) => {
                 client.handle(Input::SubscriptionLost { channel: ChannelId(channel) })
             }
+            Self::PresenceState(channel) => client.presence_state(channel),
+            Self::PresenceRefused(channel) => client.presence_refused(channel),
             Self::Activity => client.handle(Input::Activity),
             Self::Tick => client.handle(Input::Tick),
             Self::Shutdown => client.handle(Input::Shutdown),
@@ -131,6 +141,7 @@ fn check_frame(line: &str, joined: &mut std::collections::BTreeSet<String>) {
                 assert!(payload[part].is_string(), "{line}");
             }
         }
+        Some("presence_state") => assert!(joined.contains(&key), "{line}"),
         Some("phx_close") => assert_eq!(join_ref, reference, "{line}"),
         _ => panic!("an event nobody asked for: {line}"),
     }
