@@ -11,6 +11,7 @@ mod join;
 mod oracle;
 mod path;
 mod payloads;
+mod presence;
 mod regressions;
 mod sql;
 mod subscribing;

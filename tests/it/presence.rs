@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use walcast_tests::{Client, Message, Token, Version};
+use walcast_tests::{Client, Message, Token, Version, http_get};
 
 use crate::world::{NOTES, World};
 
@@ -130,7 +130,8 @@ async fn whoever_goes_in_whatever_way_leaves() -> Result<()> {
     }
     let mut late = connect(&world, Version::V1).await?;
     assert_eq!(join(&mut late, "late").await?, json!({}));
-    assert!(world.walcast.metrics().await?.contains("walcast_presence_members 0"));
+    let metrics = http_get(world.walcast.port(), "/metrics").await?.body;
+    assert!(metrics.contains("walcast_presence_members 0"), "{metrics}");
     world.end().await
 }
 
@@ -202,7 +203,7 @@ async fn the_same_again_is_silent_and_what_cannot_be_done_is_answered() -> Resul
 #[tokio::test]
 async fn whoever_calls_too_often_or_says_too_much_is_closed_and_leaves() -> Result<()> {
     let world = World::with("presence_limits", NOTES, |builder| {
-        builder.option("max-presence-calls", "2").option("max-payload-bytes", "1000")
+        builder.set("CLIENT_PRESENCE_MAX_CALLS", "2").set("WALCAST_MAX_PAYLOAD_BYTES", "1000B")
     })
     .await?;
     let mut watcher = connect(&world, Version::V2).await?;
@@ -238,8 +239,8 @@ async fn whoever_calls_too_often_or_says_too_much_is_closed_and_leaves() -> Resu
 async fn too_many_calls_on_the_whole_server_close_the_channel_of_the_call() -> Result<()> {
     let world = World::with("presence_server", NOTES, |builder| {
         builder
-            .option("max-presence-events-per-second", "1")
-            .option("max-presence-calls", "100")
+            .set("WALCAST_MAX_PRESENCE_EVENTS_PER_SECOND", "1")
+            .set("WALCAST_MAX_PRESENCE_CALLS", "100")
     })
     .await?;
     let mut client = connect(&world, Version::V2).await?;
