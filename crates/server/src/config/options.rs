@@ -237,7 +237,7 @@ options! {
     MAX_HTTP_EVENTS_PER_SECOND: Limits, "max-http-events-per-second", [], COUNT, Some("100"),
         "How many broadcasts all HTTP requests together may send per second, averaged over a minute. More are answered with 429.";
     MAX_PAYLOAD_BYTES: Limits, "max-payload-bytes", [], Kind::Bytes, Some("3000500"),
-        "The largest payload of a broadcast. A larger one goes to nobody; who asked for replies is told payload_size_exceeded.";
+        "The largest payload of a broadcast. A larger one goes to nobody; who asked for replies is told payload_size_exceeded. Also the largest object a channel may track; a larger one closes the channel with the message Track message size exceeded.";
     MAX_PRESENCE_EVENTS_PER_SECOND: Limits, "max-presence-events-per-second", [], COUNT, Some("1000"),
         "How many calls of track all clients may make per second, averaged over a minute. One more closes the channel of the call with the message Too many presence messages per second.";
     MAX_PRESENCE_CALLS: Limits, "max-presence-calls", [same("CLIENT_PRESENCE_MAX_CALLS")], COUNT, Some("5"),
