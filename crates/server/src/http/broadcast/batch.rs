@@ -150,6 +150,8 @@ fn message(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{any, proptest};
+
     use super::*;
 
     fn read_text(text: &str) -> Result<Vec<BatchMessage>, BatchError> {
@@ -212,6 +214,54 @@ mod tests {
             r#"{"topic":"t","event":"e","payload":{"x":"0123456789012345"}}"#,
             json!({"payload": ["Payload size exceeds tenant limit"]}),
         );
+    }
+
+    #[test]
+    fn every_prefix_of_a_body_fails_cleanly() {
+        let whole =
+            r#"{"messages":[{"topic":"é","event":"e","payload":{"a":[1,{}]},"id":"\u00e9"}]}"#;
+        assert_eq!(read_text(whole).map(|messages| messages.len()), Ok(1));
+        for end in 0..whole.len() {
+            let prefix = Bytes::copy_from_slice(&whole.as_bytes()[..end]);
+            assert_eq!(read(&prefix, 20), Err(BatchError::NotJson), "{end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_survived(
+            parts in proptest::collection::vec(
+                proptest::sample::select(&[
+                    "{", "}", "[", "]", ",", ":", "\"messages\"", "\"topic\"", "\"event\"",
+                    "\"payload\"", "\"private\"", "\"id\"", "null", "1", "\"\\ud800\"", " ",
+                ][..]),
+                0..60,
+            ),
+            bytes in any::<Vec<u8>>(),
+        ) {
+            let _ = read(&Bytes::from(bytes), 20);
+            for (before, after) in [("", ""), (r#"{"messages":["#, "]}"), (r#"{"messages":[{"#, "}]}")] {
+                let Ok(messages) = read_text(&format!("{before}{}{after}", parts.concat())) else {
+                    continue;
+                };
+                for message in messages {
+                    assert!(message.payload.is_object() && !message.topic.trim().is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_deeply_nested_is_read_or_refused() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        let body = |topic: &str, payload: &str| {
+            let text =
+                format!(r#"{{"messages":[{{"topic":{topic},"event":"e","payload":{payload}}}]}}"#);
+            read(&Bytes::from(text), 1_000_000)
+        };
+        let payload = format!(r#"{{"x":{}}}"#, nested(100_000));
+        assert!(body("\"t\"", &payload).is_ok());
+        assert!(matches!(body(&nested(100_000), "{}"), Err(BatchError::Invalid(_))));
     }
 
     #[test]
