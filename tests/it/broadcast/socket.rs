@@ -241,3 +241,30 @@ async fn sending_too_fast_closes_the_senders_channel_only() -> Result<()> {
     assert!(metrics.contains("walcast_broadcasts_refused_total{reason=\"rate\"} 1"), "{metrics}");
     world.end().await
 }
+
+#[tokio::test]
+async fn who_stops_reading_in_a_storm_is_closed_and_nobody_else_notices() -> Result<()> {
+    const N: usize = 2_000;
+    let world = World::with("broadcast_storm", "", |builder| {
+        builder.set("WALCAST_OUTBOUND_QUEUE_BYTES", "1MiB")
+    })
+    .await?;
+    let mut sender = joined(&world, Version::V2, json!({"ack": true})).await?;
+    let mut other = joined(&world, Version::V1, json!({})).await?;
+    let mut slow = joined(&world, Version::V2, json!({})).await?;
+    // More than the socket's buffers and the queue hold together.
+    let filling = "x".repeat(16 * 1024);
+    for n in 0..N {
+        assert_eq!(push(&mut sender, &json!({"n": n, "filling": filling})).await?, ok());
+        let message = other.next_where("a broadcast", |m| m.event == "broadcast").await?;
+        assert_eq!(message.payload["n"], n);
+    }
+    // What was under way still arrives, and then the end.
+    slow.closed().await?;
+    let seen = slow.take_inbox().iter().filter(|message| message.event == "broadcast").count();
+    assert!(seen < N, "who does not read was served without bound");
+    let metrics = http_get(world.walcast.port(), "/metrics").await?.body;
+    assert!(metrics.contains("walcast_queue_overflows_total 1"), "{metrics}");
+    assert!(metrics.contains("walcast_channels 2"), "{metrics}");
+    world.end().await
+}
