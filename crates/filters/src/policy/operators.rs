@@ -1,7 +1,7 @@
 //! The operators and functions of PostgreSQL that are evaluated in process, by oid.
 //!
-//! Oids below 10,000 are assigned by hand and never change (`transam.h`); a test compares this
-//! table with `pg_operator` and `pg_proc`.
+//! Oids below 10,000 are assigned by hand and never change (`transam.h`); a test compares these
+//! tables with what `pg_operator` and `pg_proc` said (`tests/data/policies/operators.sql`).
 
 use walcast_change::Collation;
 
@@ -240,5 +240,116 @@ impl Operand {
             (Self::Scalar(kind), Self::Scalar(_)) => Some(kind),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORDED: &str = include_str!("../../tests/data/policies/operators.txt");
+
+    /// The type's name in `pg_type`.
+    fn type_name(operand: Operand) -> String {
+        match operand {
+            Operand::Scalar(kind) => format!("{kind:?}").to_ascii_lowercase(),
+            Operand::AnyEnum => "anyenum".to_owned(),
+            Operand::Json(form) => format!("{form:?}").to_ascii_lowercase(),
+            Operand::Texts => "_text".to_owned(),
+        }
+    }
+
+    fn operator_name(operation: &Operation) -> &'static str {
+        let function = match operation {
+            Operation::Compare(relation) => {
+                return match relation {
+                    Relation::Equal => "=",
+                    Relation::NotEqual => "<>",
+                    Relation::Less => "<",
+                    Relation::LessOrEqual => "<=",
+                    Relation::Greater => ">",
+                    Relation::GreaterOrEqual => ">=",
+                };
+            }
+            Operation::Apply(function) => function,
+        };
+        let is_text = |result| result == JsonResult::Text;
+        match function {
+            Function::Arithmetic(Arithmetic::Add, _) => "+",
+            Function::Arithmetic(Arithmetic::Subtract, _) | Function::Negate(_) => "-",
+            Function::Arithmetic(Arithmetic::Multiply, _) => "*",
+            Function::Arithmetic(Arithmetic::Divide, _) => "/",
+            Function::Arithmetic(Arithmetic::Remainder, _) => "%",
+            Function::JsonMember(result) | Function::JsonElement(result) if is_text(*result) => {
+                "->>"
+            }
+            Function::JsonMember(_) | Function::JsonElement(_) => "->",
+            Function::JsonPath(result) if is_text(*result) => "#>>",
+            Function::JsonPath(_) => "#>",
+            Function::JsonContains => "@>",
+            Function::JsonContained => "<@",
+            Function::JsonHasKey => "?",
+            Function::JsonHasAnyKey => "?|",
+            Function::JsonHasAllKeys => "?&",
+            Function::Concatenate => "||",
+            Function::Like { case: Case::Sensitive, is_negated: false, .. } => "~~",
+            Function::Like { case: Case::Sensitive, is_negated: true, .. } => "!~~",
+            Function::Like { is_negated: false, .. } => "~~*",
+            Function::Like { is_negated: true, .. } => "!~~*",
+            other => panic!("{other:?} is no operator"),
+        }
+    }
+
+    /// Names PostgreSQL may have for what a function does to these operands.
+    fn function_names(function: &Function, operands: &[Operand]) -> Vec<String> {
+        let names: &[&str] = match (function, operands) {
+            (Function::Integer(kind) | Function::JsonbToInteger(kind), _) => {
+                return vec![format!("{kind:?}").to_ascii_lowercase()];
+            }
+            (Function::JsonPath(result), [Operand::Json(form), _]) => {
+                let form = format!("{form:?}").to_ascii_lowercase();
+                let text = if *result == JsonResult::Text { "_text" } else { "" };
+                return vec![format!("{form}_extract_path{text}")];
+            }
+            (Function::IntegerToNumeric, _) => &["numeric"],
+            (Function::IntegerToFloat | Function::NumericToFloat, _)
+            | (Function::Same, [Operand::Scalar(Kind::Float4)]) => &["float8"],
+            (Function::IntegerToBool | Function::JsonbToBool, _) => &["bool"],
+            (Function::BoolToInteger, _) => &["int4"],
+            (Function::BoolToText | Function::Same, _) => &["text"],
+            (Function::Lower(_), _) => &["lower"],
+            (Function::Upper(_), _) => &["upper"],
+            (Function::Length, _) => &["length", "char_length", "character_length"],
+            (Function::StartsWith, _) => &["starts_with"],
+            (Function::Concatenate, _) => &["textcat"],
+            (Function::JsonHasKey, _) => &["jsonb_exists"],
+            other => panic!("{other:?} is no function"),
+        };
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn oids_mean_what_they_mean_in_postgresql() {
+        let recorded: std::collections::BTreeSet<&str> = RECORDED.lines().collect();
+        let mut n_known = 0;
+        for oid in 0..10_000 {
+            let types = |operands: &[Operand]| {
+                operands.iter().map(|operand| type_name(*operand)).collect::<Vec<_>>().join(" ")
+            };
+            if let Some((operation, operands)) = operator(oid, Collation::Locale) {
+                let name = operator_name(&operation);
+                let line = format!("operator {oid} {name} {}", types(&operands));
+                assert!(recorded.contains(&*line), "{line}");
+                n_known += 1;
+            }
+            if let Some((function, operands)) = function(oid, Collation::Locale) {
+                let is_recorded = function_names(&function, &operands).iter().any(|name| {
+                    recorded.contains(&*format!("function {oid} {name} {}", types(&operands)))
+                });
+                assert!(is_recorded, "function {oid}");
+                n_known += 1;
+            }
+        }
+        assert!(n_known > 200, "{n_known}");
     }
 }
