@@ -259,6 +259,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the others stand behind no operator")]
     fn operator_name(operation: &Operation) -> &'static str {
         let function = match operation {
             Operation::Compare(relation) => {
