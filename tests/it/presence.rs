@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use walcast_tests::{Client, Message, Token, Version, http_get};
+use walcast_tests::{Client, Message, Token, Version, eventually, http_get};
 
 use crate::world::{NOTES, World};
 
@@ -253,5 +253,55 @@ async fn too_many_calls_on_the_whole_server_close_the_channel_of_the_call() -> R
     let text = "Too many presence messages per second";
     client.next_where("the reason", |message| message.is_system(text)).await?;
     client.next_where("the close", |message| message.event == "phx_close").await?;
+    world.end().await
+}
+
+/// A thousand members on a real server: each of them is told about one more in one small diff.
+#[tokio::test]
+async fn a_thousand_members_see_one_more_come_and_go() -> Result<()> {
+    const MEMBERS: usize = 1_000;
+    let world = World::with("presence_crowd", NOTES, |builder| {
+        // The crowd sends no heartbeats.
+        builder.set("WALCAST_IDLE_TIMEOUT", "1h")
+    })
+    .await?;
+    let mut crowd = Vec::new();
+    for n in 0..MEMBERS {
+        let version = if n % 2 == 0 { Version::V1 } else { Version::V2 };
+        let mut client = connect(&world, version).await?;
+        assert_eq!(join(&mut client, &format!("member-{n}")).await?, json!({}));
+        crowd.push(client);
+    }
+    for client in &mut crowd {
+        client.push(ROOM, "presence", &json!({"event": "track"})).await?;
+    }
+    let n_present = async |expected: usize| {
+        let mut newcomer = connect(&world, Version::V2).await?;
+        let state = join(&mut newcomer, "newcomer").await?;
+        let is_expected = state.as_object().is_some_and(|state| state.len() == expected);
+        Ok(is_expected.then_some(newcomer))
+    };
+    // Everybody was told about everybody by then.
+    let mut late = eventually("all are present", async || n_present(MEMBERS).await).await?;
+    track(&mut late, json!({"n": "late"})).await?;
+    let about_late = |side: &'static str| {
+        move |message: &Message| {
+            message.event == "presence_diff" && !message.payload[side]["newcomer"].is_null()
+        }
+    };
+    // A diff about others may have been under way to it, too.
+    let joined = late.next_where("its own join", about_late("joins")).await?.payload;
+    let (_, came) = only(&joined["joins"], "newcomer");
+    late.close().await?;
+    for client in &mut crowd {
+        let joined = client.next_where("the join", about_late("joins")).await?.payload;
+        assert_eq!(joined["leaves"], json!({}));
+        assert_eq!(only(&joined["joins"], "newcomer"), (json!({"n": "late"}), came.clone()));
+        let left = client.next_where("the leave", about_late("leaves")).await?.payload;
+        assert_eq!(left["joins"], json!({}));
+        assert_eq!(only(&left["leaves"], "newcomer").1, came);
+    }
+    drop(crowd);
+    eventually("nobody is left", async || n_present(0).await).await?;
     world.end().await
 }
