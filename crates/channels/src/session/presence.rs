@@ -91,7 +91,8 @@ impl Session {
     }
 
     pub(super) fn presence_state(&mut self, id: ChannelId, state: RawJson, out: &mut Vec<Output>) {
-        let Some(channel) = self.channels.get(&id) else { return };
+        let channel = self.channels.get(&id).filter(|channel| channel.is_joined());
+        let Some(channel) = channel else { return };
         out.push(Output::Send(ServerMessage::Push {
             join_ref: channel.join_ref.clone(),
             topic: channel.topic.clone(),

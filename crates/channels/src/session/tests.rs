@@ -175,12 +175,9 @@ impl Client {
         self.handle(Input::Subscribed { channel: ChannelId(channel), attempt, result })
     }
 
-    /// The answer to a channel that asked who is present. Only one that is open ever asks.
+    /// The answer to a channel that asked who is present.
     fn presence_state(&mut self, channel: u32) -> Vec<String> {
         let channel = ChannelId(channel);
-        if !self.session.is_open(channel) {
-            return Vec::new();
-        }
         let state = RawJson::parse(&Bytes::from_static(b"{\"k\":{\"metas\":[]}}")).unwrap();
         self.handle(Input::PresenceState { channel, state })
     }
