@@ -308,3 +308,32 @@ async fn members_see_the_rows_of_their_teams() -> Result<()> {
     }
     Ok(())
 }
+
+/// What a user put before PostgreSQL's own schema does not change what a policy or filter means.
+#[tokio::test]
+async fn operators_of_a_user_stand_in_for_none_of_postgresqls() -> Result<()> {
+    let world = World::new(
+        "shadowed_names",
+        "create table members (name text);
+         insert into members values ('somebody');
+         grant select on members to anon;
+         create table notes (id int primary key, owner text, tags xml);
+         alter table notes enable row level security;
+         create policy p on notes for select
+             using (exists (select from members where name = owner));
+         alter publication supabase_realtime add table notes;
+         create function public.always(text, text) returns bool language sql immutable
+             as 'select true';
+         create operator public.= (leftarg = text, rightarg = text, function = public.always);
+         do $$ begin
+             execute format('alter database %I set search_path = public, pg_catalog',
+                            current_database());
+         end $$;",
+    )
+    .await?;
+    let mut client = world.listener(&Token::anon(), "notes").await?;
+    let rows = "insert into notes (id, owner) values (1, 'somebody'), (2, 'else')";
+    world.database.run(rows).await?;
+    assert_eq!(summary(&world.settled(&mut client).await?), ["INSERT 1"]);
+    world.end().await
+}

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use tokio::sync::Semaphore;
 use tokio_postgres::Client;
 use walcast_replicator::ConnectOptions;
@@ -17,6 +18,17 @@ use crate::{
 
 /// Between attempts to connect again.
 pub(super) const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Puts PostgreSQL's own schema in front where a user's was put before it. Policies are printed, and
+/// filters written, with the names of that schema unqualified; a user's `=` must not stand in.
+const OWN_NAMES_FIRST: &str = "select pg_catalog.set_config('search_path', \
+     pg_catalog.array_to_string(array( \
+       select pg_catalog.quote_ident(name) \
+       from pg_catalog.unnest(pg_catalog.current_schemas(false)) as path(name) \
+       where name operator(pg_catalog.<>) 'pg_catalog'::pg_catalog.name \
+     ), ', '), false) \
+     where (pg_catalog.current_schemas(true))[1] \
+       operator(pg_catalog.<>) 'pg_catalog'::pg_catalog.name";
 
 /// Connections to PostgreSQL, opened when first needed.
 #[derive(Debug)]
@@ -69,7 +81,7 @@ impl Lane<'_> {
     async fn open(&self) -> Client {
         let Lanes { connect, health, .. } = self.lanes;
         loop {
-            match database::connect(connect).await {
+            match connect_for_questions(connect).await {
                 Ok(opened) => {
                     health.set_database(Condition::Up);
                     return opened;
@@ -85,6 +97,12 @@ impl Lane<'_> {
             }
         }
     }
+}
+
+async fn connect_for_questions(connect: &ConnectOptions) -> anyhow::Result<Client> {
+    let client = database::connect(connect).await?;
+    client.batch_execute(OWN_NAMES_FIRST).await.context("set the search path")?;
+    Ok(client)
 }
 
 impl Drop for Lane<'_> {
