@@ -104,7 +104,7 @@ pub(super) fn of_tree(
     let query = Query::of(root.node("subselect")?, environment)?;
     let mut reading = Reading::new(table, environment, query.members);
     for equality in &query.equalities {
-        reading.add(equality, [(equality, 1), (equality, 1)])?;
+        reading.add(equality, pair(equality)?.map(|side| (side, 1)))?;
     }
     match (root.name == "SUBLINK").then(|| root.number("subLinkType"))?? {
         EXISTS => {}
@@ -231,19 +231,12 @@ impl<'c> Reading<'c> {
         }
     }
 
-    /// Adds an equality. Its sides are given with the level of subqueries at which they stand, or
-    /// are taken from its arguments.
+    /// Adds an equality of two sides, each with the level of subqueries at which it stands.
     fn add<'n, 't>(
         &mut self,
         equality: &'n Node<'t>,
         sides: [(&'n Node<'t>, u32); 2],
     ) -> Option<()> {
-        let [left, right] = sides;
-        let sides = if std::ptr::eq(left.0, equality) {
-            pair(equality)?.map(|side| (side, 1))
-        } else {
-            [left, right]
-        };
         let collation = self.environment.collation(equality.number("inputcollid")?);
         let function = FunctionId(equality.number("opfuncid")?);
         let (operation, operands) = operators::operator(equality.number("opno")?, collation)?;
