@@ -8,6 +8,7 @@ mod failures;
 mod harness;
 mod idle;
 mod join;
+mod longpoll;
 mod oracle;
 mod path;
 mod payloads;

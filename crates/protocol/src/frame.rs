@@ -34,7 +34,7 @@ impl Frame {
 /// Reads what a client sent. On V1, a binary frame is read as JSON, too.
 pub fn decode(version: Version, frame: &Frame) -> Result<ClientMessage, MalformedFrame> {
     match (version, frame) {
-        (Version::V2, Frame::Binary(bytes)) => binary::decode(bytes),
+        (Version::V2 | Version::V2Text, Frame::Binary(bytes)) => binary::decode(bytes),
         (Version::V1, Frame::Binary(bytes)) | (_, Frame::Text(bytes)) => {
             text::decode(version, bytes)
         }
@@ -43,8 +43,8 @@ pub fn decode(version: Version, frame: &Frame) -> Result<ClientMessage, Malforme
 
 /// Writes what the server says.
 ///
-/// `None` for a user broadcast that cannot reach this client: bytes on V1, bytes under a name that
-/// is too long to frame, or a payload that claims to be JSON and is not where it must be text.
+/// `None` for a user broadcast that cannot reach this client: bytes on V1 or without binary frames,
+/// bytes under a name that is too long to frame, or a payload that claims to be JSON and is not where it must be text.
 #[must_use]
 pub fn encode(version: Version, message: &ServerMessage) -> Option<Frame> {
     match message {
@@ -223,6 +223,16 @@ mod tests {
         );
         assert_eq!(encode(Version::V1, &broadcast("e", Encoding::Binary, b"\x01")), None);
         assert_eq!(encode(Version::V1, &broadcast("e", Encoding::Json, b"{broken")), None);
+    }
+
+    #[test]
+    fn without_binary_frames_a_user_broadcast_is_an_array() {
+        let json = broadcast("e", Encoding::Json, b" {\"x\":1} ");
+        assert_eq!(
+            text(&encode(Version::V2Text, &json).unwrap()),
+            r#"[null,null,"realtime:r","broadcast",{"type":"broadcast","event":"e","payload":{"x":1}}]"#
+        );
+        assert_eq!(encode(Version::V2Text, &broadcast("e", Encoding::Binary, b"\x01")), None);
     }
 
     #[test]

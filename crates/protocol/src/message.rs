@@ -13,6 +13,9 @@ pub enum Version {
     V1,
     /// JSON arrays and binary frames.
     V2,
+    /// V2 on a transport that carries text only, long-polling: what V2 frames in binary is written as
+    /// an array where it has that form. What the client sends is read as on V2.
+    V2Text,
 }
 
 impl Version {

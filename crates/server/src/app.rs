@@ -31,7 +31,7 @@ use crate::{
     source::Source,
     telemetry::Metrics,
     topics::Topics,
-    transport::{TransportParts, websocket},
+    transport::{TransportParts, longpoll, websocket},
 };
 
 /// A running server.
@@ -133,6 +133,7 @@ impl App {
         });
         let routes = http::routes(state)
             .merge(http::broadcast::routes(broadcast))
+            .merge(longpoll::routes(Arc::clone(&transport)))
             .merge(websocket::routes(transport));
 
         // The router outlives the source, so that the last rows are delivered and confirmed.

@@ -16,7 +16,10 @@ use crate::config::Config;
 use crate::dev::demo::{Keys, LOGIN};
 use crate::dev::welcome::Welcome;
 use crate::embedded::server::SUPERUSER;
-use crate::embedded::{Options, PrivateServer, Programs, SearchPaths, random_hex};
+use crate::{
+    embedded::{Options, PrivateServer, Programs, SearchPaths},
+    random::random_hex,
+};
 
 /// The database of the private server that everything is in.
 const DATABASE: &str = "postgres";

@@ -13,9 +13,7 @@
 pub mod account;
 pub mod guard;
 pub mod programs;
-mod random;
 pub mod server;
 
 pub use programs::{Programs, SearchPaths};
-pub use random::random_hex;
 pub use server::{Options, PrivateServer};

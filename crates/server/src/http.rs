@@ -63,7 +63,7 @@ pub fn routes(state: Arc<HttpState>) -> Router {
 
 /// Answers for any origin. Headers and methods are mirrored, because a browser does not take `*`
 /// for `authorization`.
-fn cors() -> CorsLayer {
+pub(crate) fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::any())
         .allow_methods(AllowMethods::mirror_request())

@@ -27,6 +27,7 @@ pub mod migrate;
 pub mod outbox;
 pub mod policies;
 pub mod presence;
+pub mod random;
 pub mod router;
 pub mod source;
 pub mod subscribe;

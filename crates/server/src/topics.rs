@@ -133,7 +133,7 @@ impl Topics {
         message: &'a ServerMessage,
         except: Option<ListenerId>,
     ) -> Published<'a> {
-        let mut published = Published { message, v1: None, v2: None, n_queued: 0 };
+        let mut published = Published { message, v1: None, v2: None, v2_text: None, n_queued: 0 };
         let mut n_overflowed = 0;
         self.with_shard(name, |topics| {
             for listener in topics.get(name).into_iter().flat_map(Listeners::values) {
@@ -193,6 +193,7 @@ pub struct Published<'a> {
     message: &'a ServerMessage,
     v1: Option<Option<Frame>>,
     v2: Option<Option<Frame>>,
+    v2_text: Option<Option<Frame>>,
     n_queued: u64,
 }
 
@@ -208,6 +209,7 @@ impl Published<'_> {
         let form = match version {
             Version::V1 => &mut self.v1,
             Version::V2 => &mut self.v2,
+            Version::V2Text => &mut self.v2_text,
         };
         form.get_or_insert_with(|| frame::encode(version, self.message)).clone()
     }

@@ -12,7 +12,9 @@
 //! client that does not read, the batch fills, then the driver takes no more from client or inbox,
 //! then the inbox overflows and the connection is closed. Nobody else waits.
 
+mod admission;
 mod driver;
+pub mod longpoll;
 pub mod websocket;
 mod writer;
 

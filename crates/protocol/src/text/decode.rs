@@ -18,7 +18,9 @@ pub fn decode(version: Version, frame: &Bytes) -> Result<ClientMessage, Malforme
     let text = str::from_utf8(frame).map_err(|_| MalformedFrame::NotJson)?;
     let parts: Parts<'_> = match version {
         Version::V1 => serde_json::from_str::<Object<'_>>(text).map(|object| object.0),
-        Version::V2 => serde_json::from_str::<Array<'_>>(text).map(|array| array.0),
+        Version::V2 | Version::V2Text => {
+            serde_json::from_str::<Array<'_>>(text).map(|array| array.0)
+        }
     }
     .map_err(|_| MalformedFrame::NotJson)?;
     let Parts { join_ref, reference, topic, event, payload, problem } = parts;

@@ -27,7 +27,7 @@ pub fn encode_client(version: Version, message: &ClientMessage) -> Option<Bytes>
             push_reference(&mut out, &message.join_ref);
             out.push(b'}');
         }
-        Version::V2 => head.close(version, &mut out),
+        Version::V2 | Version::V2Text => head.close(version, &mut out),
     }
     Some(Bytes::from(out))
 }
@@ -124,7 +124,7 @@ impl Head<'_> {
                 push_string(out, self.event);
                 out.extend_from_slice(b",\"payload\":");
             }
-            Version::V2 => {
+            Version::V2 | Version::V2Text => {
                 out.push(b'[');
                 push_reference(out, self.join_ref);
                 out.push(b',');
@@ -142,7 +142,7 @@ impl Head<'_> {
     pub(crate) fn close(&self, version: Version, out: &mut Vec<u8>) {
         match version {
             Version::V1 => self.close_v1(out),
-            Version::V2 => out.push(b']'),
+            Version::V2 | Version::V2Text => out.push(b']'),
         }
     }
 

@@ -245,7 +245,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::embedded::random_hex;
+    use crate::random::random_hex;
 
     /// A folder of its own that ends with the test.
     struct Scratch(PathBuf);

@@ -13,7 +13,7 @@ use walcast_replicator::{ConnectOptions, Host, SslMode};
 
 use crate::embedded::account::Account;
 use crate::embedded::guard::{self, Report};
-use crate::embedded::{Programs, random_hex};
+use crate::{embedded::Programs, random::random_hex};
 
 /// The superuser of every private server.
 pub const SUPERUSER: &str = "postgres";

@@ -1,9 +1,6 @@
 //! The WebSocket: `/socket/websocket` and `/realtime/v1/websocket`.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -11,7 +8,7 @@ use axum::{
         Query, State, WebSocketUpgrade,
         ws::{Message, WebSocket},
     },
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -19,7 +16,6 @@ use futures_util::{
     StreamExt,
     stream::{SplitStream, Stream},
 };
-use serde::Deserialize;
 use serde_json::json;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_tungstenite::tungstenite::{self, error::CapacityError};
@@ -28,10 +24,10 @@ use walcast_protocol::{Frame, Version, frame};
 
 use super::{
     TransportParts,
+    admission::{Admitted, ConnectParameters, Refusal, admit},
     driver::{Driver, Inbound, Receive},
     writer::{self, Farewell},
 };
-use crate::auth::{API_KEY_MISSING, connect_error};
 
 /// tungstenite's default of 128 KiB costs 138 KB per idle socket; with 4 KiB it is about 7 KB.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -51,37 +47,16 @@ pub fn routes(parts: Arc<TransportParts>) -> Router {
         .with_state(parts)
 }
 
-#[derive(Debug, Deserialize)]
-struct ConnectParameters {
-    apikey: Option<String>,
-    vsn: Option<String>,
-}
-
 async fn upgrade(
     State(parts): State<Arc<TransportParts>>,
     Query(parameters): Query<ConnectParameters>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let Some(version) = Version::from_vsn(parameters.vsn.as_deref()) else {
-        return StatusCode::FORBIDDEN.into_response();
+    let Admitted { version, token } = match admit(&parts, parameters, &headers) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refuse(&refusal),
     };
-    let header = headers.get("x-api-key").and_then(|value| value.to_str().ok());
-    let Some(token) = header.map(str::to_owned).or(parameters.apikey) else {
-        return refuse(&parts, StatusCode::UNAUTHORIZED, API_KEY_MISSING);
-    };
-    let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let claims = match parts.verifier.verify(&token, now_unix) {
-        Ok(claims) => claims,
-        Err(error) => {
-            let (status, text) = connect_error(&error);
-            return refuse(&parts, status, &text);
-        }
-    };
-    if !parts.has_room() {
-        return refuse(&parts, StatusCode::TOO_MANY_REQUESTS, "Too many connected users");
-    }
-    let token = Token { text: token.into(), claims };
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
@@ -93,9 +68,11 @@ async fn upgrade(
         })
 }
 
-fn refuse(parts: &TransportParts, status: StatusCode, error: &str) -> Response {
-    parts.metrics.connections_refused.increment(1);
-    (status, Json(json!({ "error": error }))).into_response()
+fn refuse(refusal: &Refusal) -> Response {
+    if refusal.text.is_empty() {
+        return refusal.status.into_response();
+    }
+    (refusal.status, Json(json!({ "error": refusal.text }))).into_response()
 }
 
 async fn serve(parts: Arc<TransportParts>, version: Version, token: Token, socket: WebSocket) {

@@ -44,6 +44,11 @@ impl Farewell {
         self.close(code);
         self.abandon.cancel();
     }
+
+    /// Waits until the connection is to end at once.
+    pub(super) async fn abandoned(&self) {
+        self.abandon.cancelled().await;
+    }
 }
 
 /// Writes batches until there are no more, the client is gone or the connection is abandoned; then
@@ -89,25 +94,45 @@ async fn write_batch<S>(
 where
     S: Sink<Message> + Unpin + Send,
 {
-    let n_frames = batch.len() as u64;
-    let mut n_bytes = 0;
-    let mut committed = Vec::new();
+    let mut written = Written::default();
     for outgoing in batch {
-        n_bytes += outgoing.frame.bytes().len() as u64;
-        committed.extend(outgoing.committed_us);
+        written.add(&outgoing);
         sink.feed(message(outgoing.frame)).await?;
     }
     sink.flush().await?;
-    metrics.frames_out.increment(n_frames);
-    metrics.bytes_out.increment(n_bytes);
-    if !committed.is_empty() {
+    written.count(metrics);
+    Ok(())
+}
+
+/// What a client was given, to be counted once it has it.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    n_frames: u64,
+    n_bytes: u64,
+    committed_us: Vec<i64>,
+}
+
+impl Written {
+    /// Notes a frame.
+    pub(super) fn add(&mut self, outgoing: &Outgoing) {
+        self.n_frames += 1;
+        self.n_bytes += outgoing.frame.bytes().len() as u64;
+        self.committed_us.extend(outgoing.committed_us);
+    }
+
+    /// Counts what was noted.
+    pub(super) fn count(self, metrics: &Metrics) {
+        metrics.frames_out.increment(self.n_frames);
+        metrics.bytes_out.increment(self.n_bytes);
+        if self.committed_us.is_empty() {
+            return;
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        for committed_us in committed {
+        for committed_us in self.committed_us {
             let committed = Duration::from_micros(u64::try_from(committed_us).unwrap_or_default());
             metrics.delivery_seconds.record(now.saturating_sub(committed));
         }
     }
-    Ok(())
 }
 
 fn message(frame: Frame) -> Message {
