@@ -9,6 +9,7 @@ mod harness;
 mod idle;
 mod join;
 mod longpoll;
+mod messages;
 mod oracle;
 mod path;
 mod payloads;

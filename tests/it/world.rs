@@ -51,6 +51,16 @@ impl World {
         Self::on(Postgres::shared().await?, name, setup, options).await
     }
 
+    /// Starts both where the process may make schema `realtime`, and so does.
+    pub async fn with_messages(name: &str, setup: &str) -> Result<Self> {
+        let database = Postgres::shared().await?.database(name).await?;
+        allow_messages(&database).await?;
+        database.run(setup).await?;
+        database.run(MARKS).await?;
+        let walcast = Walcast::on(&database).start().await?;
+        Ok(Self { database, walcast })
+    }
+
     /// Starts the process on a database of `server`.
     pub async fn on(
         server: &Postgres,
@@ -103,6 +113,11 @@ impl World {
         drop(self.walcast);
         self.database.remove().await
     }
+}
+
+/// Lets the process make schema `realtime`.
+pub async fn allow_messages(database: &Database) -> Result<()> {
+    database.run(&format!("grant create on database {} to walcast", database.name())).await
 }
 
 /// Subscribes a client of this version to the marks.

@@ -10,6 +10,9 @@ impl Lsn {
     /// The position before everything; PostgreSQL's `InvalidXLogRecPtr`.
     pub const ZERO: Self = Self(0);
 
+    /// Behind every position there is.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// Wraps a byte position.
     #[must_use]
     pub const fn new(position: u64) -> Self {

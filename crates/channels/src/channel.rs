@@ -118,12 +118,15 @@ impl Channel {
     }
 
     /// Takes part in the topic, once the client knows that it is joined.
-    pub(crate) fn listen(&self, id: ChannelId, out: &mut Vec<Output>) {
+    pub(crate) fn listen(&self, id: ChannelId, replication_wait: Duration, out: &mut Vec<Output>) {
         out.push(Output::Count(Event::Joined));
         let (topic, is_private) = (self.topic.clone(), self.is_private);
         out.push(Output::JoinTopic { channel: id, topic, is_private });
         if self.attendance.is_enabled {
             out.push(Output::ShowPresence { channel: id });
+        }
+        if self.broadcast.replication_ready {
+            out.push(Output::AwaitReplication { channel: id, timeout: replication_wait });
         }
     }
 

@@ -57,6 +57,13 @@ pub enum Input {
         /// Whose call.
         channel: ChannelId,
     },
+    /// The answer to [`Output::AwaitReplication`](crate::Output::AwaitReplication).
+    Replication {
+        /// As asked.
+        channel: ChannelId,
+        /// Whether messages from the database arrive; otherwise they did not in time.
+        is_ready: bool,
+    },
     /// The deadline has come.
     Tick,
     /// The server stops.

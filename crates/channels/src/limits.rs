@@ -45,6 +45,9 @@ pub struct Limits {
     pub token_grace: Duration,
     /// How long a client may be silent; the connection is closed with 1000.
     pub idle_timeout: Duration,
+    /// How long a channel waits for messages from the database when it asks to be told; after that
+    /// it is closed, with `Replication connection was not established in time`.
+    pub replication_wait: Duration,
     /// The longest time a join waits for its subscription; clients that ask for more get this.
     pub subscribe_wait_max: Duration,
     /// Pauses between attempts to subscribe while a join waits: shortest and longest.
@@ -72,6 +75,7 @@ impl Default for Limits {
             access_token_throttle: Duration::from_secs(10),
             token_grace: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
+            replication_wait: Duration::from_mins(1),
             subscribe_wait_max: Duration::from_secs(20),
             waiting_retry: (Duration::from_millis(100), Duration::from_secs(1)),
             joined_retry: (Duration::from_secs(1), Duration::from_secs(10)),

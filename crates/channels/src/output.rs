@@ -1,6 +1,6 @@
 //! What a session wants done.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use walcast_protocol::{
     CloseCode, ErrorCode, MalformedFrame, ServerMessage, Topic, broadcast::BroadcastFault,
@@ -80,6 +80,14 @@ pub enum Output {
     Untrack {
         /// Which.
         channel: ChannelId,
+    },
+    /// Say when messages from the database arrive, or that they do not in time; answered by
+    /// [`Input::Replication`](crate::Input::Replication).
+    AwaitReplication {
+        /// Who asks.
+        channel: ChannelId,
+        /// How long to wait.
+        timeout: Duration,
     },
     /// Close the connection; the session is over and ignores what follows.
     Close {

@@ -123,6 +123,7 @@ impl Session {
             Input::SubscriptionLost { channel } => self.subscription_lost(channel, out),
             Input::PresenceState { channel, state } => self.presence_state(channel, state, out),
             Input::PresenceRefused { channel } => self.presence_refused(channel, out),
+            Input::Replication { channel, is_ready } => self.replication(channel, is_ready, out),
             Input::Shutdown => self.close(CloseCode::ServiceRestart, out),
         }
     }
@@ -237,6 +238,20 @@ impl Session {
         out.push(Output::Count(Event::JoinRefused(error.code)));
         let reply = Reply::Error { reason: error.to_string() };
         answer.send(&channel.topic, &channel.join_ref, reply, out);
+    }
+
+    /// Tells a channel that messages from the database arrive, or ends one that waited too long.
+    fn replication(&mut self, id: ChannelId, is_ready: bool, out: &mut Vec<Output>) {
+        let Some(channel) = self.channels.get(&id).filter(|channel| channel.is_joined()) else {
+            return;
+        };
+        if is_ready {
+            let text = "Replication connection established".to_owned();
+            channel.system(Extension::System, Status::Ok, text, out);
+        } else {
+            let text = "Replication connection was not established in time";
+            self.shut_down(id, &JoinError::new(ErrorCode::ChannelShutdown, text), out);
+        }
     }
 
     /// Forgets a channel and takes back what it had.

@@ -25,6 +25,7 @@ use crate::{
     catalogue::keeper::CatalogueKeeper,
     config::Config,
     http::{self, Health, HttpState, broadcast::BroadcastParts},
+    messages::{Messages, keeper::MessagesKeeper},
     outbox::OutboxLimits,
     presence::PresenceTask,
     router::{Router, RouterParts},
@@ -72,14 +73,27 @@ impl App {
             Arc::clone(&metrics),
         );
         let authorizer = Arc::new(authorizer.looking_into(Arc::clone(&catalogue)));
+        let topics = Arc::new(Topics::new(Arc::clone(&metrics)));
         let (router, router_handle) = Router::new(RouterParts {
             catalogue: Arc::clone(&catalogue),
             authorizer: Arc::clone(&authorizer),
             metrics: Arc::clone(&metrics),
             deletes_unverifiable: config.replication.deletes_unverifiable,
             max_record_bytes: config.replication.max_record_bytes,
+            messages: Messages::new(
+                Arc::clone(&topics),
+                Arc::clone(&metrics),
+                config.limits.payload_bytes,
+            ),
         });
+        let keeper = MessagesKeeper::new(
+            config.database.clone(),
+            config.replication.migrate,
+            config.replication.messages_retention,
+        );
         let source = Source {
+            messages: Arc::clone(&keeper),
+            without_messages_until: None,
             connect: config.database.clone(),
             options: config.replication.options.clone(),
             router: router_handle.clone(),
@@ -89,7 +103,6 @@ impl App {
             pending: VecDeque::new(),
         };
         let verifier = Arc::new(TokenVerifier::new(&config.jwt));
-        let topics = Arc::new(Topics::new(Arc::clone(&metrics)));
         let broadcast = Arc::new(BroadcastParts::new(
             Arc::clone(&verifier),
             Arc::clone(&topics),
@@ -112,6 +125,7 @@ impl App {
             router: router_handle,
             catalogue,
             authorizer,
+            health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             outbox_limits: OutboxLimits {
                 frames: config.limits.outbound_queue_frames,
@@ -148,6 +162,7 @@ impl App {
                 }
             }),
             tokio::spawn(router.run(router_shutdown.clone())),
+            tokio::spawn(keeper.run(shutdown.clone())),
             tokio::spawn(presence.run(router_shutdown.clone())),
             tokio::spawn({
                 let shutdown = shutdown.clone();

@@ -66,6 +66,10 @@ pub struct ReplicationConfig {
     pub deletes_unverifiable: DeletesUnverifiable,
     /// The size of a record from which on it is delivered without its values.
     pub max_record_bytes: usize,
+    /// Whether the server creates what is missing in schema `realtime`.
+    pub migrate: bool,
+    /// How long rows of `realtime.messages` are kept.
+    pub messages_retention: Duration,
 }
 
 /// What becomes of a delete whose old image lacks columns that the policies read.
@@ -345,6 +349,8 @@ fn replication(settings: &Settings) -> Result<ReplicationConfig, ConfigError> {
             _ => DeletesUnverifiable::SendKey,
         },
         max_record_bytes: settings.bytes(&options::MAX_RECORD_BYTES)?,
+        migrate: settings.boolean(&options::MIGRATE)?,
+        messages_retention: settings.duration(&options::MESSAGES_RETENTION)?,
     })
 }
 

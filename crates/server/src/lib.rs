@@ -5,6 +5,7 @@
 //! router      one task, owns the MatchIndex                 RowEvents → recipients
 //! authz       asks PostgreSQL what only it can answer       Undecided → Allow | Deny
 //! topics      which channels listen to which topic           a message → outboxes
+//! messages    what SQL says to channels                     rows → topics
 //! presence    one task, owns who is present on topics     changes → one diff per tick
 //! outbox      the bounded queue of one connection           frames → transport
 //! transport   drives one Session over one socket            frames ⇄ client messages
@@ -23,6 +24,7 @@ pub mod doctor;
 pub mod embedded;
 pub mod http;
 pub mod listen;
+pub mod messages;
 pub mod migrate;
 pub mod outbox;
 pub mod policies;

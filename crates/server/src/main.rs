@@ -19,7 +19,7 @@ use walcast_server::{
     doctor,
     embedded::{SearchPaths, guard},
     listen::{self, ListenOptions},
-    migrate::{self, Bootstrap, DdlTriggers},
+    migrate::{self, Bootstrap, DdlTriggers, Scope},
     policies, telemetry,
 };
 
@@ -90,7 +90,8 @@ async fn migrate_all(config: &Config, bootstrap: bool, ddl_triggers: bool) -> an
     let bootstrap = if bootstrap { Bootstrap::Yes } else { Bootstrap::No };
     let triggers = if ddl_triggers { DdlTriggers::Yes } else { DdlTriggers::No };
     for publication in &config.replication.options.publications {
-        print_lines(&migrate::run(&config.database, bootstrap, triggers, publication).await?)?;
+        let scope = Scope::Everything { bootstrap, ddl_triggers: triggers, publication };
+        print_lines(&migrate::run(&config.database, scope).await?)?;
     }
     Ok(())
 }

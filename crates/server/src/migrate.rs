@@ -6,7 +6,7 @@
 use anyhow::Context;
 use walcast_replicator::ConnectOptions;
 
-use crate::database;
+use crate::{database, http, messages::partitions};
 
 /// The key of the advisory lock: "walcast" in ASCII.
 const LOCK: i64 = 0x0077_616c_6361_7374;
@@ -27,6 +27,8 @@ enum Applied {
     OnBootstrap,
     /// Unless it is declined: it takes part in the statements of others.
     UnlessDeclined,
+    /// By every migration, and by the server itself when it starts.
+    Realtime,
 }
 
 macro_rules! object {
@@ -39,8 +41,8 @@ macro_rules! object {
     };
 }
 
-const OBJECTS: [Object; 10] = [
-    object!("00_report", Always),
+const OBJECTS: [Object; 16] = [
+    object!("00_report", Realtime),
     object!("10_roles", OnBootstrap),
     object!("11_membership", OnBootstrap),
     object!("20_auth", OnBootstrap),
@@ -50,6 +52,12 @@ const OBJECTS: [Object; 10] = [
     object!("24_auth_email", OnBootstrap),
     object!("30_publication", Always),
     object!("40_announce_ddl", UnlessDeclined),
+    object!("50_realtime", Realtime),
+    object!("51_realtime_topic", Realtime),
+    object!("52_realtime_messages", Realtime),
+    object!("53_realtime_send", Realtime),
+    object!("54_realtime_broadcast_changes", Realtime),
+    object!("55_realtime_publication", Realtime),
 ];
 
 /// Whether roles and schema `auth` are created on a PostgreSQL that has none.
@@ -70,23 +78,39 @@ pub enum DdlTriggers {
     No,
 }
 
-/// Applies the objects and returns what was done, one line each; nothing when all was there.
+/// What a migration creates.
+#[derive(Clone, Copy, Debug)]
+pub enum Scope<'a> {
+    /// All that is missing.
+    Everything {
+        /// Whether roles and schema `auth` are among it.
+        bootstrap: Bootstrap,
+        /// Whether event triggers are among it.
+        ddl_triggers: DdlTriggers,
+        /// The name of the publication of the tables.
+        publication: &'a str,
+    },
+    /// Schema `realtime` only: what the server sees to itself.
+    Realtime,
+}
+
+/// Applies the objects, makes the partitions of `realtime.messages`, and returns what was done, one
+/// line each; nothing when all was there.
 ///
 /// # Errors
 ///
 /// Fails without having changed anything when an object cannot be applied, and names it.
-pub async fn run(
-    connect: &ConnectOptions,
-    bootstrap: Bootstrap,
-    ddl_triggers: DdlTriggers,
-    publication: &str,
-) -> anyhow::Result<Vec<String>> {
+pub async fn run(connect: &ConnectOptions, scope: Scope<'_>) -> anyhow::Result<Vec<String>> {
     let mut client = database::connect(connect).await?;
     let transaction = client.transaction().await.context("cannot begin the migration")?;
     transaction
         .execute("select pg_catalog.pg_advisory_xact_lock($1)", &[&LOCK])
         .await
         .context("cannot wait for other migrations")?;
+    let publication = match scope {
+        Scope::Everything { publication, .. } => publication,
+        Scope::Realtime => "",
+    };
     // Nothing that others may create can get between an object and PostgreSQL's own functions.
     transaction
         .execute(
@@ -96,15 +120,7 @@ pub async fn run(
         )
         .await
         .context("cannot prepare the migration")?;
-    for object in OBJECTS {
-        let is_wanted = match object.applied {
-            Applied::Always => true,
-            Applied::OnBootstrap => bootstrap == Bootstrap::Yes,
-            Applied::UnlessDeclined => ddl_triggers == DdlTriggers::Yes,
-        };
-        if !is_wanted {
-            continue;
-        }
+    for object in OBJECTS.iter().filter(|object| scope.has(object.applied)) {
         transaction
             .batch_execute(object.sql)
             .await
@@ -116,7 +132,29 @@ pub async fn run(
         .context("cannot read what the migration did")?
         .get(0);
     transaction.commit().await.context("cannot commit the migration")?;
-    Ok(report.unwrap_or_default().lines().map(str::to_owned).collect())
+    let mut done: Vec<String> = report.unwrap_or_default().lines().map(str::to_owned).collect();
+    for name in partitions::create(&mut client, http::now_unix()).await? {
+        done.push(format!("created partition realtime.{name}"));
+    }
+    Ok(done)
+}
+
+impl Scope<'_> {
+    fn has(self, applied: Applied) -> bool {
+        match (self, applied) {
+            (_, Applied::Realtime) => true,
+            (Self::Realtime, Applied::Always | Applied::OnBootstrap | Applied::UnlessDeclined) => {
+                false
+            }
+            (Self::Everything { .. }, Applied::Always) => true,
+            (Self::Everything { bootstrap, .. }, Applied::OnBootstrap) => {
+                bootstrap == Bootstrap::Yes
+            }
+            (Self::Everything { ddl_triggers, .. }, Applied::UnlessDeclined) => {
+                ddl_triggers == DdlTriggers::Yes
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub struct TopicMessage {
     pub channel: ChannelId,
     /// The encoded message.
     pub frame: Frame,
+    /// The id it is stored under, if it is.
+    pub id: Option<Arc<str>>,
 }
 
 /// The bounds of a queue.

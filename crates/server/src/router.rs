@@ -51,6 +51,7 @@ use crate::{
     authz::Authorizer,
     catalogue::{Catalogue, keeper::CatalogueKeeper, reading::Reading},
     config::DeletesUnverifiable,
+    messages::Messages,
     outbox::{Delivery, Sent},
     telemetry::Metrics,
 };
@@ -112,6 +113,8 @@ pub struct RouterParts {
     pub deletes_unverifiable: DeletesUnverifiable,
     /// The size from which on a change is delivered without its long values, in bytes.
     pub max_record_bytes: usize,
+    /// Takes the rows that are messages to channels.
+    pub messages: Messages,
 }
 
 /// The ends that others hold.
@@ -255,7 +258,8 @@ impl Router {
     }
 
     /// Delivers items in their order, each transaction judged by the catalogue of its place.
-    async fn route(&mut self, items: Vec<StreamItem>) {
+    async fn route(&mut self, mut items: Vec<StreamItem>) {
+        self.broadcast(&mut items);
         let mut items = if self.held.is_empty() {
             items
         } else {
@@ -293,6 +297,21 @@ impl Router {
         }
         before.extend(items);
         self.judge(before).await;
+    }
+
+    /// Passes on what SQL says to channels: it waits for nothing, and nothing is subscribed to it
+    /// unless a publication of the user has the table, too.
+    fn broadcast(&mut self, items: &mut Vec<StreamItem>) {
+        let (messages, subscriptions) = (&mut self.parts.messages, &self.subscriptions);
+        items.retain(|item| match item {
+            StreamItem::Row(event) => {
+                !messages.take(event) || subscriptions.has_table(event.relation.id)
+            }
+            StreamItem::Relation(_)
+            | StreamItem::Commit { .. }
+            | StreamItem::Message(_)
+            | StreamItem::Keepalive { .. } => true,
+        });
     }
 
     /// Notes announced changes while no catalogue is in force, or nobody needs one: the next that is

@@ -30,6 +30,10 @@ use self::pace::{PAUSE, Pace};
 use crate::{
     catalogue::keeper::CatalogueKeeper,
     http::{Condition, Health},
+    messages::{
+        PUBLICATION,
+        keeper::{MessagesKeeper, Published},
+    },
     router::{Feed, RouterHandle},
     telemetry::Metrics,
 };
@@ -69,6 +73,11 @@ pub struct Source {
     pub metrics: Arc<Metrics>,
     /// What left the stream and is not with the router yet; one batch and a start at most.
     pub pending: VecDeque<Feed>,
+    /// Sees to what messages from SQL need.
+    pub messages: Arc<MessagesKeeper>,
+    /// Up to where the stream goes without messages from SQL: the slot is older than their
+    /// publication, and decodes each change with the catalogue of its time.
+    pub without_messages_until: Option<Lsn>,
 }
 
 /// Why a stream ended without an error.
@@ -77,6 +86,8 @@ enum Ended {
     RouterGone,
     /// The database answers no questions, so nothing can be delivered.
     Unanswered,
+    /// The stream has passed the place from which on it can bring messages from SQL.
+    PastPublication,
 }
 
 /// Counts looks at a database that answers no questions.
@@ -100,12 +111,22 @@ impl Source {
             let attempt = self.stream(&mut resume, &mut backoff, &mut said, &shutdown);
             let pause = match attempt.await {
                 Ok(Ended::Shutdown | Ended::RouterGone) => return,
+                Ok(Ended::PastPublication) => {
+                    self.without_messages_until = None;
+                    continue;
+                }
                 Ok(Ended::Unanswered) => {
                     let reason = "PostgreSQL answers no questions".to_owned();
                     self.health.set_stream(Condition::Down { reason });
                     self.metrics.reconnects.increment(1);
                     tracing::warn!("PostgreSQL answers no questions; the stream is started again");
                     backoff.next_delay(randomness())
+                }
+                Err(ReplicationError::PublicationMissing { name }) if name == PUBLICATION => {
+                    // It is there, see `options`; the slot has yet to pass its creation.
+                    self.without_messages_until = Some(Lsn::MAX);
+                    tracing::info!("the slot is older than {name}; reading on without it");
+                    continue;
                 }
                 Err(error) => {
                     self.health.set_stream(condition(&error));
@@ -128,7 +149,13 @@ impl Source {
         said: &mut Option<String>,
         shutdown: &CancellationToken,
     ) -> Result<Ended, ReplicationError> {
-        let starting = ReplicationStream::start(&self.connect, &self.options, resume.as_ref());
+        self.health.set_messages(false);
+        let options = tokio::select! {
+            options = self.options() => options,
+            () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+        };
+        let brings_messages = options.publications.len() > self.options.publications.len();
+        let starting = ReplicationStream::start(&self.connect, &options, resume.as_ref());
         let (mut stream, started) = tokio::select! {
             started = starting => started?,
             () = shutdown.cancelled() => return Ok(Ended::Shutdown),
@@ -138,6 +165,7 @@ impl Source {
         self.welcome(&started);
         self.pending.push_back(Feed::Started(started.continuity));
         self.health.set_stream(Condition::Up);
+        self.health.set_messages(brings_messages);
         self.check_database().await;
         let outcome = self.pump(&mut stream, backoff, shutdown).await;
         *resume = Some(stream.resume());
@@ -148,6 +176,27 @@ impl Source {
             }
             other => other,
         }
+    }
+
+    /// What the next stream is started with: the publication of messages from SQL, too, where it is
+    /// there and the slot is not older.
+    async fn options(&mut self) -> ReplicationOptions {
+        let mut options = self.options.clone();
+        match self.messages.prepare().await {
+            Ok(Published { is_there: true, written }) => match &mut self.without_messages_until {
+                // The publication was created before this place.
+                Some(until) => *until = written,
+                None => options.publications.push(PUBLICATION.to_owned()),
+            },
+            Ok(Published { is_there: false, .. }) => self.without_messages_until = None,
+            // What is wrong is told by the stream, which meets the same.
+            Err(error) => tracing::debug!("failed to look for {PUBLICATION}: {error:#}"),
+        }
+        options
+    }
+
+    fn is_past_publication(&self, stream: &ReplicationStream) -> bool {
+        self.without_messages_until.is_some_and(|until| stream.progress().acknowledged() >= until)
     }
 
     /// Moves items from the stream to the router, never without feedback in the meantime.
@@ -176,6 +225,9 @@ impl Source {
                     self.measure(stream);
                     if unanswered.has_lasted(&self.health) {
                         return Ok(Ended::Unanswered);
+                    }
+                    if self.is_past_publication(stream) {
+                        return Ok(Ended::PastPublication);
                     }
                 }
                 read = stream.next_batch(BATCH_ITEMS_MAX, &mut items) => {

@@ -133,6 +133,16 @@ impl Topics {
         message: &'a ServerMessage,
         except: Option<ListenerId>,
     ) -> Published<'a> {
+        self.hand_over(name, message, except, None)
+    }
+
+    fn hand_over<'a>(
+        &self,
+        name: &TopicName,
+        message: &'a ServerMessage,
+        except: Option<ListenerId>,
+        id: Option<&Arc<str>>,
+    ) -> Published<'a> {
         let mut published = Published { message, v1: None, v2: None, v2_text: None, n_queued: 0 };
         let mut n_overflowed = 0;
         self.with_shard(name, |topics| {
@@ -141,7 +151,8 @@ impl Topics {
                     continue;
                 }
                 let Some(frame) = published.frame(listener.version) else { continue };
-                let message = TopicMessage { channel: listener.id.channel, frame };
+                let id = id.cloned();
+                let message = TopicMessage { channel: listener.id.channel, frame, id };
                 match listener.outbox.send(Delivery::Message(message)) {
                     Sent::Queued => published.n_queued += 1,
                     Sent::Overflowed => n_overflowed += 1,
@@ -152,6 +163,12 @@ impl Topics {
         self.metrics.topic_deliveries.increment(published.n_queued);
         self.metrics.queue_overflows.increment(n_overflowed);
         published
+    }
+
+    /// As [`Self::publish`] for a message that is stored under an id: a channel that had it replayed
+    /// does not hear it again.
+    pub fn publish_stored(&self, name: &TopicName, message: &ServerMessage, id: &str) {
+        self.hand_over(name, message, None, Some(&Arc::from(id)));
     }
 
     /// How many channels listen to a topic.
@@ -259,7 +276,7 @@ mod tests {
         let mut deliveries = Vec::new();
         while inbox.receive(&mut deliveries, 100).await > 0 {}
         let frame = |delivery| match delivery {
-            Delivery::Message(TopicMessage { channel, frame }) => {
+            Delivery::Message(TopicMessage { channel, frame, id: _ }) => {
                 assert_eq!(channel, ChannelId(7));
                 frame
             }

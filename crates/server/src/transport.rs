@@ -33,6 +33,7 @@ use crate::{
     auth::TokenVerifier,
     authz::Authorizer,
     catalogue::keeper::CatalogueKeeper,
+    http::Health,
     outbox::OutboxLimits,
     presence::PresenceHandle,
     router::{ConnectionId, RouterHandle},
@@ -57,6 +58,8 @@ pub struct TransportParts {
     pub catalogue: Arc<CatalogueKeeper>,
     /// Asks PostgreSQL.
     pub authorizer: Arc<Authorizer>,
+    /// Tells when messages from the database arrive.
+    pub health: Arc<Health>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The bounds of a connection's queue.

@@ -54,8 +54,12 @@ impl Stage {
         }
         if world.auth == Auth::Migrated {
             let connect = connect_options(server, SUPERUSER, database.name());
-            migrate::run(&connect, migrate::Bootstrap::Yes, migrate::DdlTriggers::No, PUBLICATION)
-                .await?;
+            let scope = migrate::Scope::Everything {
+                bootstrap: migrate::Bootstrap::Yes,
+                ddl_triggers: migrate::DdlTriggers::No,
+                publication: PUBLICATION,
+            };
+            migrate::run(&connect, scope).await?;
         } else {
             superuser.batch_execute(&format!("create publication {PUBLICATION}")).await?;
         }

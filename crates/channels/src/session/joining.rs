@@ -214,7 +214,7 @@ impl Session {
             None => {
                 let reply = Reply::Joined { postgres_changes: echo };
                 answer.send(&channel.topic, &channel.join_ref, reply, out);
-                channel.listen(id, out);
+                channel.listen(id, self.limits.replication_wait, out);
             }
         }
         if let Some(problem) = problem {

@@ -68,7 +68,7 @@ impl Session {
         if let Stage::Waiting(waiting) = mem::replace(&mut channel.stage, Stage::Joined) {
             let reply = Reply::Joined { postgres_changes: waiting.postgres_changes };
             waiting.answer.send(&channel.topic, &channel.join_ref, reply, out);
-            channel.listen(id, out);
+            channel.listen(id, self.limits.replication_wait, out);
         }
         out.push(Output::Count(Event::Subscribed));
         let text = "Subscribed to PostgreSQL".to_owned();

@@ -134,6 +134,9 @@ impl Client {
                     assert!(self.tracked.remove(&channel));
                     lines.push(format!("untrack {}", channel.0));
                 }
+                Output::AwaitReplication { channel, timeout } => {
+                    lines.push(format!("await replication {} {timeout:?}", channel.0));
+                }
                 Output::Close { code } => lines.push(format!("close {code}")),
             }
         }

@@ -194,6 +194,10 @@ options! {
         "Whether the slot lives only as long as the connection. A temporary slot never retains write-ahead log while the server is away, and changes committed in that time are not delivered.";
     PUBLICATION: Replication, "publication", [], Kind::List, Some("supabase_realtime"),
         "The publication, or several separated by commas, whose tables can be subscribed to.";
+    MIGRATE: Replication, "migrate", [], Kind::Boolean, Some("true"),
+        "Whether serve creates what is missing in schema realtime when it starts: realtime.messages with its functions and publication. Without it, walcast migrate does.";
+    MESSAGES_RETENTION: Replication, "messages-retention", [], Kind::Duration, Some("72h"),
+        "How long rows of realtime.messages are kept; whole days (UTC) are dropped when all of them is older.";
     WAL_BUDGET: Replication, "wal-budget", [], Kind::Bytes, Some("1GiB"),
         "How much write-ahead log the slot may retain. Beyond it the slot is given up for a new one, and clients are told that continuity broke.";
     DELETES_UNVERIFIABLE: Replication, "deletes-unverifiable", [], Kind::Choice(&["send-key", "withhold"]), Some("send-key"),

@@ -8,7 +8,7 @@ use walcast_replicator::{ConnectOptions, Secret};
 
 use crate::auth::{TokenRequest, mint};
 use crate::database;
-use crate::migrate::{self, Bootstrap, DdlTriggers};
+use crate::migrate::{self, Bootstrap, DdlTriggers, Scope};
 
 /// The login that the walcast server uses; `sql/demo.sql` creates it.
 pub(super) const LOGIN: &str = "walcast";
@@ -31,7 +31,12 @@ const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// Applies `sql/`, makes the demonstration schema where it is missing and sets the password of
 /// the superuser for connections by TCP.
 pub(super) async fn prepare(connect: &ConnectOptions, password: &Secret) -> anyhow::Result<()> {
-    for line in migrate::run(connect, Bootstrap::Yes, DdlTriggers::Yes, PUBLICATION).await? {
+    let scope = Scope::Everything {
+        bootstrap: Bootstrap::Yes,
+        ddl_triggers: DdlTriggers::Yes,
+        publication: PUBLICATION,
+    };
+    for line in migrate::run(connect, scope).await? {
         tracing::debug!("{line}");
     }
     let mut client = database::connect(connect).await?;

@@ -27,6 +27,8 @@ pub enum Condition {
 pub struct Health {
     database: watch::Sender<Condition>,
     stream: watch::Sender<Condition>,
+    /// Whether the stream brings messages that SQL sends.
+    messages: watch::Sender<bool>,
 }
 
 impl Health {
@@ -36,6 +38,7 @@ impl Health {
         Self {
             database: watch::Sender::new(Condition::Starting),
             stream: watch::Sender::new(Condition::Starting),
+            messages: watch::Sender::new(false),
         }
     }
 
@@ -47,6 +50,17 @@ impl Health {
     /// The replication stream changed its state.
     pub fn set_stream(&self, condition: Condition) {
         self.stream.send_replace(condition);
+    }
+
+    /// Messages that SQL sends arrive from here on, or no longer.
+    pub fn set_messages(&self, are_arriving: bool) {
+        self.messages.send_replace(are_arriving);
+    }
+
+    /// Waits until messages that SQL sends arrive.
+    pub async fn messages_ready(&self) {
+        // The sender does not go away while `self` is borrowed.
+        let _ = self.messages.subscribe().wait_for(|are_arriving| *are_arriving).await;
     }
 
     /// The state of the connections that ask PostgreSQL questions.

@@ -133,6 +133,11 @@ impl Subscriptions {
         self.channels.is_empty()
     }
 
+    /// Whether a publication of the user has the table.
+    pub(super) fn has_table(&self, table: TableId) -> bool {
+        self.published.iter().any(|published| published.0 == table)
+    }
+
     /// The channels that have any.
     pub(super) fn channels(&self) -> impl Iterator<Item = &Arc<ChannelHandle>> {
         self.channels.values().map(|entry| &entry.channel)

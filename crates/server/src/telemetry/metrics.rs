@@ -104,6 +104,8 @@ metrics! {
         "Broadcasts that were passed on, by where they came from.";
     broadcasts_http: Counter, "walcast_broadcasts_total" {origin = "http"},
         "Broadcasts that were passed on, by where they came from.";
+    broadcasts_database: Counter, "walcast_broadcasts_total" {origin = "database"},
+        "Broadcasts that were passed on, by where they came from.";
     topic_deliveries: Counter, "walcast_topic_deliveries_total" {},
         "Messages of other clients and of applications handed to connections; one message counts once per channel that gets it.";
     presence_members: Gauge, "walcast_presence_members" {},
@@ -152,7 +154,7 @@ const BROADCASTS_REFUSED: MetricSpec = MetricSpec {
     name: "walcast_broadcasts_refused_total",
     kind: MetricKind::Counter,
     labels: &[("reason", "*")],
-    doc: "Broadcasts that went to nobody, by reason: malformed, payload_size_exceeded or rate.",
+    doc: "Broadcasts that went to nobody, by reason: malformed, payload_size_exceeded, rate, or what a row of realtime.messages lacked, such as event_missing.",
 };
 
 static METADATA: Metadata<'static> = Metadata::new("walcast", Level::INFO, None);

@@ -61,6 +61,14 @@ struct Checked {
     outcome: Result<Vec<PreparedBinding>, SubscribeFailure>,
 }
 
+/// What a task of the connection found out.
+enum Finished {
+    /// Whether a subscription can be made.
+    Checked(Box<Checked>),
+    /// Something for the session.
+    Answer(Box<Input>),
+}
+
 /// One connection.
 pub(super) struct Driver {
     parts: Arc<TransportParts>,
@@ -74,7 +82,9 @@ pub(super) struct Driver {
     outputs: Vec<Output>,
     /// The channels that were subscribed or are being checked for it.
     subscribed: HashMap<ChannelId, (u32, AbortHandle)>,
-    checks: JoinSet<Checked>,
+    tasks: JoinSet<Finished>,
+    /// The tasks of channels other than checks of subscriptions, ended with their channel.
+    errands: HashMap<ChannelId, Vec<AbortHandle>>,
     /// The topics of the joined channels.
     memberships: HashMap<ChannelId, Membership>,
     /// For the presence of topics.
@@ -108,7 +118,8 @@ impl Driver {
             batch: Vec::new(),
             outputs: Vec::new(),
             subscribed: HashMap::new(),
-            checks: JoinSet::new(),
+            tasks: JoinSet::new(),
+            errands: HashMap::new(),
             memberships: HashMap::new(),
             commands: VecDeque::new(),
             n_channels: 0,
@@ -158,10 +169,12 @@ impl Driver {
                 is_running = self.visitor.forward(), if self.visitor.n_waiting() > 0 => {
                     self.is_closing |= !is_running;
                 }
-                Some(checked) = self.checks.join_next(), if !self.checks.is_empty() => {
-                    // An error is a check that was abandoned.
-                    if let Ok(checked) = checked {
-                        self.take_checked(checked);
+                Some(finished) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    match finished {
+                        Ok(Finished::Checked(checked)) => self.take_checked(*checked),
+                        Ok(Finished::Answer(input)) => self.feed(*input),
+                        // A task that was abandoned.
+                        Err(_) => {}
                     }
                 }
                 received = inbound.receive(), if has_room => {
@@ -221,7 +234,7 @@ impl Driver {
                     }
                 }
             }
-            Delivery::Message(TopicMessage { channel, frame }) => {
+            Delivery::Message(TopicMessage { channel, frame, id: _ }) => {
                 if self.session.is_open(channel) {
                     self.batch.push(Outgoing { frame, committed_us: None });
                 }
@@ -293,7 +306,17 @@ impl Driver {
                 self.call(channel, Call::Track { key, tracked, outbox: self.outbox.clone() });
             }
             Output::Untrack { channel } => self.call(channel, Call::Untrack),
-            Output::LeaveTopic { channel } => _ = self.memberships.remove(&channel),
+            Output::LeaveTopic { channel } => {
+                self.memberships.remove(&channel);
+                self.end_errands(channel);
+            }
+            Output::AwaitReplication { channel, timeout } => {
+                let health = Arc::clone(&self.parts.health);
+                self.errand(channel, async move {
+                    let waited = tokio::time::timeout(timeout, health.messages_ready()).await;
+                    Input::Replication { channel, is_ready: waited.is_ok() }
+                });
+            }
             Output::Close { code } => {
                 self.farewell.close(code);
                 self.is_closing = true;
@@ -354,12 +377,26 @@ impl Driver {
     /// heartbeats.
     fn subscribe(&mut self, channel: ChannelId, attempt: u32, request: Arc<SubscribeRequest>) {
         let parts = Arc::clone(&self.parts);
-        let task = self.checks.spawn(async move {
+        let task = self.tasks.spawn(async move {
             let outcome = subscribe::prepare(&request, &parts.catalogue, &parts.authorizer).await;
-            Checked { channel, attempt, request, outcome }
+            Finished::Checked(Box::new(Checked { channel, attempt, request, outcome }))
         });
         if let Some((_, earlier)) = self.subscribed.insert(channel, (attempt, task)) {
             earlier.abort();
+        }
+    }
+
+    /// Does something for a channel in a task of its own; the session hears what came of it.
+    fn errand(&mut self, channel: ChannelId, errand: impl Future<Output = Input> + Send + 'static) {
+        let task = self.tasks.spawn(async move { Finished::Answer(Box::new(errand.await)) });
+        let tasks = self.errands.entry(channel).or_default();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
+    }
+
+    fn end_errands(&mut self, channel: ChannelId) {
+        for task in self.errands.remove(&channel).into_iter().flatten() {
+            task.abort();
         }
     }
 
@@ -399,7 +436,7 @@ impl Driver {
     }
 
     async fn forget_subscriptions(mut self) {
-        self.checks.abort_all();
+        self.tasks.abort_all();
         let channels: Vec<ChannelId> = self.subscribed.keys().copied().collect();
         for channel in channels {
             self.unsubscribe(channel);

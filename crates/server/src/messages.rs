@@ -1,0 +1,274 @@
+//! Messages that SQL sends to channels: rows of `realtime.messages`.
+//!
+//! ```text
+//! keeper       makes the table, its partitions and its publication    SQL
+//! stream       the rows come with all others, in commit order          RowEvent
+//! this file    a row → a broadcast to the channels of its topic        Topics
+//! replay       earlier rows for a channel that asks                    SQL
+//! ```
+#![deny(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
+
+pub mod keeper;
+pub mod partitions;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use walcast_change::{Cell, Relation, Row, RowChange, RowEvent};
+use walcast_protocol::{
+    RawJson, ServerMessage, Topic,
+    message::{Encoding, UserBroadcast},
+};
+
+use crate::{
+    telemetry::Metrics,
+    topics::{TopicName, Topics},
+};
+
+/// The publication that brings the rows, walcast's own.
+pub const PUBLICATION: &str = "supabase_realtime_messages_publication";
+
+/// The schema of the table and its partitions.
+const SCHEMA: &str = "realtime";
+
+/// The name of the table, and what those of its partitions begin with.
+const TABLE: &str = "messages";
+
+/// The columns that a message is made of, in the order of [`Layout`].
+const COLUMNS: [&str; 6] = ["topic", "event", "payload", "binary_payload", "private", "id"];
+
+/// Turns rows into broadcasts.
+#[derive(Debug)]
+pub struct Messages {
+    topics: Arc<Topics>,
+    metrics: Arc<Metrics>,
+    payload_bytes_max: usize,
+    /// The relation of the last row and where its columns are; rows come in runs.
+    last: Option<(Arc<Relation>, Option<Layout>)>,
+    /// The reasons that were logged; each is once.
+    logged: Mutex<BTreeSet<&'static str>>,
+}
+
+/// The positions of [`COLUMNS`].
+type Layout = [usize; 6];
+
+/// A message as its row says it.
+#[derive(Debug, Eq, PartialEq)]
+pub struct StoredMessage {
+    /// Where it goes.
+    pub name: TopicName,
+    /// What is said.
+    pub broadcast: UserBroadcast,
+    /// Its id, as PostgreSQL writes a uuid.
+    pub id: Box<str>,
+}
+
+impl Messages {
+    /// Tells the channels of `topics`.
+    #[must_use]
+    pub fn new(topics: Arc<Topics>, metrics: Arc<Metrics>, payload_bytes_max: usize) -> Self {
+        Self { topics, metrics, payload_bytes_max, last: None, logged: Mutex::default() }
+    }
+
+    /// Whether this is a row of `realtime.messages`; an inserted one is broadcast.
+    pub fn take(&mut self, event: &RowEvent) -> bool {
+        let Some(layout) = self.layout(&event.relation) else { return false };
+        if let RowChange::Insert { new } = &event.change {
+            self.publish(new, layout);
+        }
+        true
+    }
+
+    fn layout(&mut self, relation: &Arc<Relation>) -> Option<Layout> {
+        if let Some((last, layout)) = &self.last
+            && Arc::ptr_eq(last, relation)
+        {
+            return *layout;
+        }
+        let layout = layout_of(relation);
+        self.last = Some((Arc::clone(relation), layout));
+        layout
+    }
+
+    fn publish(&self, row: &Row, layout: Layout) {
+        let message = match read(row, layout) {
+            Ok(message) => message,
+            Err(reason) => return self.skip(reason),
+        };
+        if message.broadcast.payload.len() > self.payload_bytes_max {
+            return self.skip("payload_size_exceeded");
+        }
+        let StoredMessage { name, broadcast, id } = message;
+        let topic = name.topic.clone();
+        self.metrics.broadcasts_database.increment(1);
+        let message = ServerMessage::UserBroadcast { topic, broadcast };
+        self.topics.publish_stored(&name, &message, &id);
+    }
+
+    fn skip(&self, reason: &'static str) {
+        self.metrics.broadcast_refused(reason);
+        if let Ok(mut logged) = self.logged.lock()
+            && logged.insert(reason)
+        {
+            tracing::warn!(
+                reason,
+                "UnableToBroadcastChanges: a row of realtime.messages was skipped"
+            );
+        }
+    }
+}
+
+fn layout_of(relation: &Relation) -> Option<Layout> {
+    let is_ours = &*relation.schema == SCHEMA
+        && relation
+            .name
+            .strip_prefix(TABLE)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'));
+    if !is_ours {
+        return None;
+    }
+    let mut layout = [0; 6];
+    for (position, name) in layout.iter_mut().zip(COLUMNS) {
+        *position = relation.columns.iter().position(|column| &*column.name == name)?;
+    }
+    Some(layout)
+}
+
+/// Reads a row; what is missing is named as the reference names it.
+fn read(row: &Row, layout: Layout) -> Result<StoredMessage, &'static str> {
+    let [topic, event, payload, binary_payload, private, id] =
+        layout.map(|position| match row.cell(position) {
+            Cell::Text(text) => Some(text),
+            Cell::Null | Cell::Unchanged => None,
+        });
+    let topic = topic.ok_or("topic_missing")?;
+    let event = event.ok_or("event_missing")?;
+    let is_private = private.ok_or("private_missing")? == "t";
+    let id = id.ok_or("id_missing")?;
+    let (encoding, payload) = match (binary_payload, payload) {
+        (Some(hex), _) => (Encoding::Binary, bytes_of(hex).ok_or("payload_malformed")?),
+        (None, Some(json)) => (Encoding::Json, Bytes::copy_from_slice(json.as_bytes())),
+        (None, None) => return Err("payload_missing"),
+    };
+    Ok(StoredMessage {
+        name: TopicName { topic: Topic::of_sub_topic(topic), is_private },
+        broadcast: UserBroadcast {
+            event: event.into(),
+            metadata: metadata(id, false),
+            encoding,
+            payload,
+        },
+        id: id.into(),
+    })
+}
+
+/// What goes with a stored message: `{"id": …}`, and whether it is replayed.
+#[must_use]
+pub fn metadata(id: &str, is_replayed: bool) -> Option<RawJson> {
+    let mut metadata = serde_json::json!({ "id": id });
+    if is_replayed && let Some(metadata) = metadata.as_object_mut() {
+        metadata.insert("replayed".to_owned(), true.into());
+    }
+    RawJson::parse(&Bytes::from(metadata.to_string()))
+}
+
+/// The bytes of a bytea in its hex form, `\x…`.
+fn bytes_of(text: &str) -> Option<Bytes> {
+    let digits = text.strip_prefix("\\x")?.as_bytes();
+    let value =
+        |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let (pairs, rest) = digits.as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| Some((value(*high)? << 4) | value(*low)?));
+    rest.is_empty().then(|| bytes.collect::<Option<Vec<u8>>>())?.map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use walcast_change::{RelationColumn, ReplicaIdentity, RowBuilder, TableId, TypeId};
+
+    use super::*;
+
+    fn relation(schema: &str, name: &str, columns: &[&str]) -> Relation {
+        Relation {
+            id: TableId(1),
+            schema: schema.into(),
+            name: name.into(),
+            replica_identity: ReplicaIdentity::Default,
+            columns: columns
+                .iter()
+                .map(|name| RelationColumn {
+                    name: (*name).into(),
+                    type_id: TypeId(25),
+                    type_modifier: -1,
+                    is_identity: false,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn partitions_are_known_by_schema_name_and_columns() {
+        let is_ours = |schema, name, columns| layout_of(&relation(schema, name, columns)).is_some();
+        assert!(is_ours("realtime", "messages", &COLUMNS));
+        assert!(is_ours("realtime", "messages_2026_11_26", &COLUMNS));
+        assert!(!is_ours("public", "messages", &COLUMNS));
+        assert!(!is_ours("realtime", "messagesx", &COLUMNS));
+        assert!(!is_ours("realtime", "messages_of_a_user", &["id", "topic"]));
+    }
+
+    fn row(cells: [Option<&str>; 6]) -> Row {
+        let mut builder = RowBuilder::with_capacity(6, 64);
+        for cell in cells {
+            builder.push(cell.map_or(Cell::Null, Cell::Text));
+        }
+        builder.finish()
+    }
+
+    fn read_row(cells: [Option<&str>; 6]) -> Result<StoredMessage, &'static str> {
+        read(&row(cells), [0, 1, 2, 3, 4, 5])
+    }
+
+    #[test]
+    fn a_row_becomes_a_broadcast_with_its_id() {
+        let message =
+            read_row([Some("room:1"), Some("e"), Some("{\"a\": 1}"), None, Some("t"), Some("x")])
+                .unwrap();
+        assert_eq!(message.name.topic.as_str(), "realtime:room:1");
+        assert!(message.name.is_private);
+        assert_eq!(&*message.broadcast.payload, b"{\"a\": 1}");
+        assert_eq!(message.broadcast.metadata.unwrap().as_bytes(), b"{\"id\":\"x\"}");
+    }
+
+    #[test]
+    fn bytes_come_out_of_their_hex_form() {
+        let message =
+            read_row([Some("r"), Some("e"), None, Some("\\x00ffAb"), Some("f"), Some("x")])
+                .unwrap();
+        assert_eq!(&*message.broadcast.payload, b"\0\xff\xab");
+        assert_eq!(message.broadcast.encoding, Encoding::Binary);
+        assert!(!message.name.is_private);
+        for broken in ["00", "\\x0", "\\x0g"] {
+            let read = read_row([Some("r"), Some("e"), None, Some(broken), Some("f"), Some("x")]);
+            assert_eq!(read, Err("payload_malformed"), "{broken}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let whole = [Some("r"), Some("e"), Some("{}"), None, Some("f"), Some("x")];
+        for (position, reason) in [
+            (0, "topic_missing"),
+            (1, "event_missing"),
+            (2, "payload_missing"),
+            (4, "private_missing"),
+            (5, "id_missing"),
+        ] {
+            let mut cells = whole;
+            cells[position] = None;
+            assert_eq!(read_row(cells), Err(reason));
+        }
+    }
+}
