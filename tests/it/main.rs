@@ -14,6 +14,7 @@ mod oracle;
 mod path;
 mod payloads;
 mod presence;
+mod private;
 mod regressions;
 mod sql;
 mod subscribing;

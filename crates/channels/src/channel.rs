@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use walcast_protocol::{
-    RawJson, Reference, ServerMessage, Topic,
+    RawJson, Reference, ServerMessage, Topic, broadcast,
     join::{BroadcastConfig, JoinConfig},
     message::{Extension, Reply, Status},
 };
 
-use crate::{Event, Output, rate::TokenBucket, subscription::Subscription, tokens::Tokens};
+use crate::{
+    Event, Extensions, Output, Replayed, rate::TokenBucket, rights::PrivateRights,
+    subscription::Subscription, tokens::Tokens,
+};
 
 /// The name of a channel within its session.
 ///
@@ -23,6 +26,12 @@ pub(crate) struct Channel {
     pub(crate) is_private: bool,
     pub(crate) broadcast: BroadcastConfig,
     pub(crate) attendance: Attendance,
+    /// What a private channel may do.
+    pub(crate) rights: Option<PrivateRights>,
+    /// Whether it hears its topic.
+    pub(crate) is_listening: bool,
+    /// Earlier messages that wait for the reply to the join.
+    pub(crate) replayed: Option<Vec<Replayed>>,
     pub(crate) tokens: Tokens,
     pub(crate) stage: Stage,
     pub(crate) subscription: Option<Subscription>,
@@ -42,7 +51,7 @@ pub(crate) struct Attendance {
 
 /// How far a join got.
 pub(crate) enum Stage {
-    /// Its token is being checked.
+    /// Its token is being checked, then what it may do, then what was said before.
     Verifying(Box<Verifying>),
     /// The reply is held until the subscription is in place.
     Waiting(Box<Waiting>),
@@ -117,12 +126,43 @@ impl Channel {
         matches!(self.stage, Stage::Joined)
     }
 
-    /// Takes part in the topic, once the client knows that it is joined.
-    pub(crate) fn listen(&self, id: ChannelId, replication_wait: Duration, out: &mut Vec<Output>) {
-        out.push(Output::Count(Event::Joined));
+    /// What it hears of its topic.
+    pub(crate) fn hears(&self) -> Extensions {
+        self.rights.as_ref().map_or(Extensions::ALL, PrivateRights::hears)
+    }
+
+    /// Whether it may be shown as present.
+    pub(crate) fn may_appear(&self) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.write.unwrap_or_default().presence)
+    }
+
+    /// Hears its topic from here on.
+    pub(crate) fn take_part(&mut self, id: ChannelId, out: &mut Vec<Output>) {
+        if std::mem::replace(&mut self.is_listening, true) {
+            return;
+        }
         let (topic, is_private) = (self.topic.clone(), self.is_private);
-        out.push(Output::JoinTopic { channel: id, topic, is_private });
-        if self.attendance.is_enabled {
+        out.push(Output::JoinTopic { channel: id, topic, is_private, hears: self.hears() });
+    }
+
+    /// What follows the reply to the join: earlier messages, then the topic as it is.
+    pub(crate) fn listen(
+        &mut self,
+        id: ChannelId,
+        replication_wait: Duration,
+        out: &mut Vec<Output>,
+    ) {
+        out.push(Output::Count(Event::Joined));
+        self.take_part(id, out);
+        if let Some(replayed) = self.replayed.take() {
+            let ids = replayed.iter().map(|message| Arc::clone(&message.id)).collect();
+            for Replayed { broadcast, .. } in replayed {
+                let message = broadcast::replayed(&self.topic, &self.join_ref, broadcast);
+                out.extend(message.map(Output::Send));
+            }
+            out.push(Output::Resume { channel: id, replayed: ids });
+        }
+        if self.attendance.is_enabled && self.hears().presence {
             out.push(Output::ShowPresence { channel: id });
         }
         if self.broadcast.replication_ready {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use walcast_protocol::{ClientMessage, MalformedFrame, RawJson};
 
-use crate::{ChannelId, SubscribeFailure, TokenError, VerifiedClaims};
+use crate::{
+    ChannelId, Replayed, Rights, RightsFailure, SubscribeFailure, TokenError, VerifiedClaims,
+};
 
 /// One thing that happened, in the order in which it did.
 #[derive(Clone, Debug)]
@@ -56,6 +58,22 @@ pub enum Input {
     PresenceRefused {
         /// Whose call.
         channel: ChannelId,
+    },
+    /// The answer to [`Output::Authorize`](crate::Output::Authorize).
+    Authorized {
+        /// As asked.
+        channel: ChannelId,
+        /// As asked; answers to earlier questions are ignored.
+        question: u32,
+        /// What is allowed of what was asked; errors allow nothing.
+        result: Result<Rights, RightsFailure>,
+    },
+    /// The answer to [`Output::Replay`](crate::Output::Replay).
+    Replayed {
+        /// As asked.
+        channel: ChannelId,
+        /// The messages, oldest first, or that they could not be read.
+        result: Result<Vec<Replayed>, ()>,
     },
     /// The answer to [`Output::AwaitReplication`](crate::Output::AwaitReplication).
     Replication {

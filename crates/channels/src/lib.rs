@@ -6,10 +6,11 @@
 //!                         one Channel per topic
 //!
 //!   phx_join ──► verifying ──► waiting ──► joined ──► gone
-//!                the token     for the     reply      left, replaced,
-//!                              first       sent       or shut down
-//!                              Subscribed
-//!                              (optional)
+//!                the token,    for the     reply      left, replaced,
+//!                the rights    first       sent       or shut down
+//!                of a private  Subscribed
+//!                channel,      (optional)
+//!                replay
 //! ```
 //!
 //! [`Session::handle`] is the only door. Whoever drives it does what the outputs say, hands the
@@ -23,18 +24,19 @@ mod limits;
 mod output;
 pub mod presence;
 mod rate;
+mod rights;
 mod session;
 mod subscribe;
 mod subscription;
 mod token;
 mod tokens;
-mod unavailable;
 
 pub use channel::ChannelId;
 pub use input::Input;
 pub use limits::Limits;
 pub use output::{BroadcastRefusal, Event, Output};
 pub use rate::TokenBucket;
+pub use rights::{Extensions, ReplayRequest, Replayed, Rights, RightsFailure, RightsRequest};
 pub use session::Session;
 pub use subscribe::{ChangesBinding, SubscribeFailure, SubscribeRequest};
 pub use token::{Token, TokenError, VerifiedClaims};

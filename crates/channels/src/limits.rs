@@ -45,6 +45,15 @@ pub struct Limits {
     pub token_grace: Duration,
     /// How long a client may be silent; the connection is closed with 1000.
     pub idle_timeout: Duration,
+    /// Earlier messages that a join gets at most; clients that ask for more get so many.
+    pub replay_max: u16,
+    /// Whether public channels may ask for earlier messages, too; otherwise such a join is refused
+    /// with `UnableToReplayMessages`.
+    pub replay_public: bool,
+    /// Whether public channels are refused, with `PrivateOnly`.
+    pub private_only: bool,
+    /// Whether every channel takes part in presence, whatever it says.
+    pub presence_enabled: bool,
     /// How long a channel waits for messages from the database when it asks to be told; after that
     /// it is closed, with `Replication connection was not established in time`.
     pub replication_wait: Duration,
@@ -75,6 +84,10 @@ impl Default for Limits {
             access_token_throttle: Duration::from_secs(10),
             token_grace: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
+            replay_max: 25,
+            replay_public: false,
+            private_only: false,
+            presence_enabled: false,
             replication_wait: Duration::from_mins(1),
             subscribe_wait_max: Duration::from_secs(20),
             waiting_retry: (Duration::from_millis(100), Duration::from_secs(1)),

@@ -7,7 +7,7 @@ use walcast_protocol::{
     join::JoinWarning, presence::Tracked,
 };
 
-use crate::{ChannelId, SubscribeRequest};
+use crate::{ChannelId, Extensions, ReplayRequest, RightsRequest, SubscribeRequest};
 
 /// One wish of the session; they are carried out in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +45,41 @@ pub enum Output {
         topic: Topic,
         /// Whether the channel is private; private and public ones do not hear each other.
         is_private: bool,
+        /// What of it.
+        hears: Extensions,
+    },
+    /// Let a channel that joined its topic hear this of it from here on.
+    Hear {
+        /// Who.
+        channel: ChannelId,
+        /// What.
+        hears: Extensions,
+    },
+    /// Ask what a private channel may do; answered by
+    /// [`Input::Authorized`](crate::Input::Authorized).
+    Authorize {
+        /// For whom.
+        channel: ChannelId,
+        /// The how-manieth question of the channel; it names the answer.
+        question: u32,
+        /// What is asked.
+        request: Box<RightsRequest>,
+    },
+    /// Read earlier messages; answered by [`Input::Replayed`](crate::Input::Replayed). What is
+    /// broadcast to the channel meanwhile is held back until [`Self::Resume`].
+    Replay {
+        /// For whom.
+        channel: ChannelId,
+        /// Which.
+        request: Box<ReplayRequest>,
+    },
+    /// The earlier messages were sent: what was held back follows, without those that have one of
+    /// these ids, also later.
+    Resume {
+        /// Who.
+        channel: ChannelId,
+        /// The ids.
+        replayed: Vec<Arc<str>>,
     },
     /// The channel hears no more of its topic.
     LeaveTopic {
@@ -150,6 +185,8 @@ pub enum BroadcastRefusal {
     TooLarge,
     /// The connection sends too much; the channel is closed for it.
     TooMany,
+    /// The policies do not let the channel write, or could not be asked.
+    Unauthorized,
 }
 
 impl BroadcastRefusal {
@@ -160,6 +197,7 @@ impl BroadcastRefusal {
             Self::Malformed(_) => "malformed",
             Self::TooLarge => "payload_size_exceeded",
             Self::TooMany => "rate",
+            Self::Unauthorized => "unauthorized",
         }
     }
 }

@@ -1,8 +1,10 @@
 //! A connection and its channels: sorts what happens to the channel it concerns.
 
+mod authorizing;
 mod broadcasting;
 mod joining;
 mod presence;
+mod replaying;
 mod subscribing;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -123,6 +125,10 @@ impl Session {
             Input::SubscriptionLost { channel } => self.subscription_lost(channel, out),
             Input::PresenceState { channel, state } => self.presence_state(channel, state, out),
             Input::PresenceRefused { channel } => self.presence_refused(channel, out),
+            Input::Authorized { channel, question, result } => {
+                self.authorized(channel, question, result, out);
+            }
+            Input::Replayed { channel, result } => self.replayed(channel, result, out),
             Input::Replication { channel, is_ready } => self.replication(channel, is_ready, out),
             Input::Shutdown => self.close(CloseCode::ServiceRestart, out),
         }
@@ -155,12 +161,24 @@ impl Session {
     fn push(&mut self, id: ChannelId, message: ClientMessage, out: &mut Vec<Output>) {
         match message.event {
             ClientEvent::AccessToken => self.access_token(id, &message.payload, out),
-            ClientEvent::Broadcast => self.broadcast(id, message, out),
-            ClientEvent::Presence => self.presence(id, message, out),
+            ClientEvent::Broadcast | ClientEvent::Presence => {
+                if let Some(message) = self.waits_for_rights(id, message, out) {
+                    self.carry_out(id, message, out);
+                }
+            }
             ClientEvent::Heartbeat
             | ClientEvent::Join
             | ClientEvent::Leave
             | ClientEvent::Other(_) => out.push(Output::Count(Event::UnknownEvent)),
+        }
+    }
+
+    /// A message whose channel's rights are known.
+    fn carry_out(&mut self, id: ChannelId, message: ClientMessage, out: &mut Vec<Output>) {
+        if matches!(message.event, ClientEvent::Broadcast) {
+            self.broadcast(id, message, out);
+        } else {
+            self.presence(id, message, out);
         }
     }
 
@@ -264,7 +282,7 @@ impl Session {
         if channel.attendance.is_tracked {
             out.push(Output::Untrack { channel: id });
         }
-        if channel.is_joined() {
+        if channel.is_listening {
             out.push(Output::LeaveTopic { channel: id });
         }
         Some(channel)

@@ -79,19 +79,49 @@ pub fn user_broadcast(
 /// `{"type":"broadcast","event":…,"payload":…,"meta":{"id":…}}`, `meta` only when there is an `id`.
 #[must_use]
 pub fn named(topic: &Topic, event: &str, payload: &RawJson, id: Option<&str>) -> ServerMessage {
-    let mut out = Vec::with_capacity(payload.as_bytes().len() + event.len() + 64);
+    let metadata = id.map(|id| {
+        let mut out = b"{\"id\":".to_vec();
+        push_string(&mut out, id);
+        out.push(b'}');
+        RawJson::written(String::from_utf8_lossy(&out).into_owned())
+    });
+    push(topic, text_form(event, payload, metadata.as_ref()))
+}
+
+/// An earlier broadcast, for the channel with this `join_ref`: JSON as text, so that every client
+/// reads it; bytes in their frame. `None` when it claims to be JSON and is not.
+#[must_use]
+pub fn replayed(
+    topic: &Topic,
+    join_ref: &Reference,
+    broadcast: UserBroadcast,
+) -> Option<ServerMessage> {
+    if broadcast.encoding == Encoding::Binary {
+        return Some(ServerMessage::UserBroadcast { topic: topic.clone(), broadcast });
+    }
+    let payload = RawJson::parse(&broadcast.payload)?;
+    let text = text_form(&broadcast.event, &payload, broadcast.metadata.as_ref());
+    Some(ServerMessage::Push {
+        join_ref: join_ref.clone(),
+        topic: topic.clone(),
+        event: Arc::from(EVENT),
+        payload: text,
+    })
+}
+
+fn text_form(event: &str, payload: &RawJson, metadata: Option<&RawJson>) -> RawJson {
+    let mut out = Vec::with_capacity(payload.as_bytes().len() + event.len() + 96);
     out.extend_from_slice(b"{\"type\":\"broadcast\",\"event\":");
     push_string(&mut out, event);
     out.extend_from_slice(b",\"payload\":");
     out.extend_from_slice(payload.as_bytes());
-    if let Some(id) = id {
-        out.extend_from_slice(b",\"meta\":{\"id\":");
-        push_string(&mut out, id);
-        out.push(b'}');
+    if let Some(metadata) = metadata {
+        out.extend_from_slice(b",\"meta\":");
+        out.extend_from_slice(metadata.as_bytes());
     }
     out.push(b'}');
     // Made of strings and JSON, so nothing is lost.
-    push(topic, RawJson::written(String::from_utf8_lossy(&out).into_owned()))
+    RawJson::written(String::from_utf8_lossy(&out).into_owned())
 }
 
 fn push(topic: &Topic, payload: RawJson) -> ServerMessage {

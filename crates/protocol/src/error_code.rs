@@ -75,8 +75,20 @@ error_codes! {
     "The server has no key for the token's algorithm and key id.",
     "Configure the JWT secret or the JWKS, or sign with a key that is configured.";
     Unauthorized, Reply,
-    "The role of the token may not read from this private channel.",
-    "Grant it with policies, or use a public channel.";
+    "The role of the token may not read from this private channel, or not write to it.",
+    "Grant it with policies on realtime.messages, or use a public channel.";
+    PrivateOnly, Reply,
+    "The server admits private channels only.",
+    "Join with `private: true`.";
+    QueryCanceled, Reply,
+    "The policies of realtime.messages took longer than a question may.",
+    "Make them faster, with an index on what they read, or raise `authorization-timeout`.";
+    MissingPartition, Reply,
+    "realtime.messages has no partition for today.",
+    "Let `serve` keep the partitions, or run `walcast migrate`.";
+    UnableToConnectToProject, Reply,
+    "PostgreSQL cannot be reached, so that nobody can say what the channel may do.",
+    "Look at the database connection; joining again helps once it is there.";
     ChannelRateLimitReached, Reply,
     "The connection holds as many channels as it may.",
     "Leave channels that are not used, or open another connection.";
@@ -85,7 +97,7 @@ error_codes! {
     "Join with pauses, and do not join again in a loop after an error.";
     UnableToReplayMessages, Reply,
     "Replay was asked for where it cannot be given.",
-    "Ask for replay on private channels only.";
+    "Ask for replay on private channels only, or allow it with `replay-public`.";
     RealtimeDisabledForConfiguration, Reply,
     "A postgres_changes binding cannot be subscribed to.",
     "Check schema, table, filter and columns of the binding, and that the publication has the table.";

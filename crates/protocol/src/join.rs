@@ -52,7 +52,7 @@ pub struct Replay {
     /// Not older than this, in ms since 1970.
     pub since_ms: i64,
     /// At most so many.
-    pub limit: u8,
+    pub limit: u16,
 }
 
 /// The `presence` part of a join.
@@ -82,8 +82,8 @@ impl fmt::Display for JoinWarning {
 /// How long a join waits for its subscription unless it says otherwise.
 const WAIT_DEFAULT: Duration = Duration::from_millis(15_000);
 /// Broadcasts replayed unless the client says otherwise, and at most.
-const REPLAY_LIMIT_DEFAULT: u8 = 10;
-const REPLAY_LIMIT_MAX: u8 = 25;
+const REPLAY_LIMIT_DEFAULT: u16 = 10;
+const REPLAY_LIMIT_MAX: u16 = 10_000;
 /// Keys of the hosted service begin so; they are not tokens, and clients send them in their place.
 pub(crate) const API_KEY_PREFIX: &str = "sb_";
 
@@ -239,7 +239,7 @@ impl Reader {
             .integer("config.broadcast.replay.limit", limit)
             .unwrap_or_else(|| REPLAY_LIMIT_DEFAULT.into())
             .clamp(1, REPLAY_LIMIT_MAX.into());
-        Replay { since_ms, limit: u8::try_from(limit).unwrap_or(REPLAY_LIMIT_MAX) }
+        Replay { since_ms, limit: u16::try_from(limit).unwrap_or(REPLAY_LIMIT_MAX) }
     }
 
     fn presence(&mut self, value: Option<&RawValue>) -> PresenceConfig {

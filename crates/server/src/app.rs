@@ -25,7 +25,7 @@ use crate::{
     catalogue::keeper::CatalogueKeeper,
     config::Config,
     http::{self, Health, HttpState, broadcast::BroadcastParts},
-    messages::{Messages, keeper::MessagesKeeper},
+    messages::{Messages, keeper::MessagesKeeper, replay::Replayer},
     outbox::OutboxLimits,
     presence::PresenceTask,
     router::{Router, RouterParts},
@@ -106,6 +106,7 @@ impl App {
         let broadcast = Arc::new(BroadcastParts::new(
             Arc::clone(&verifier),
             Arc::clone(&topics),
+            Arc::clone(&authorizer),
             Arc::clone(&metrics),
             config.limits.payload_bytes,
             config.limits.http_events_per_second,
@@ -125,6 +126,7 @@ impl App {
             router: router_handle,
             catalogue,
             authorizer,
+            replayer: Arc::new(Replayer::new(config.database.clone(), Arc::clone(&metrics))),
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             outbox_limits: OutboxLimits {

@@ -19,6 +19,7 @@
 //! nobody else. Questions with one expression fly together, pipelined over a connection; an
 //! expression that was slow flies on a connection apart, so that it holds up only its own like.
 
+mod channels;
 mod evaluate;
 mod image;
 mod lanes;
@@ -69,6 +70,9 @@ const PARTS_TIMEOUTS: u32 = 4;
 /// has a slow policy does not wait for ever either.
 const SLOW_TIMEOUTS: u32 = 4;
 
+/// Connections for what private channels may do; a join takes less than a millisecond of one.
+const CHANNEL_CONNECTIONS: usize = 2;
+
 const VISIBLE: &str = include_str!("authz/visible.sql");
 
 /// How long a commit may stay invisible: with synchronous replication it waits for the standbys.
@@ -103,6 +107,10 @@ pub struct Authorizer {
     slow: Option<Lanes>,
     /// For what must not wait behind any question.
     own: Lanes,
+    /// For what private channels may do, apart from all questions about rows.
+    channels: Lanes,
+    /// For topics whose policies are slow.
+    slow_channels: Lanes,
     paces: Paces,
     /// For questions that a change of definitions has overtaken.
     renewal: Option<Renewal>,
@@ -137,6 +145,8 @@ impl Authorizer {
             statement_timeout_ms: statement_timeout.as_millis().max(1).to_string(),
             quick,
             slow,
+            channels: lanes(CHANNEL_CONNECTIONS),
+            slow_channels: lanes(1),
             own: Lanes::new(connect, health, 1),
             paces: Paces::default(),
             renewal: None,
@@ -418,18 +428,23 @@ impl Authorizer {
         self.metrics.authorization_errors.increment(1);
         let table = &question.guard.table;
         let place = format!("{}.{}", table.schema, table.name);
+        let role = question.audience.as_ref().map_or("", |audience| audience.role.as_str());
+        self.say_once(&place, role, code);
+    }
+
+    /// Logs a failed question, once per table and code.
+    fn say_once(&self, place: &str, role: &str, code: &SqlState) {
         let Ok(mut logged) = self.logged.lock() else { return };
         let is_new =
-            logged.len() < LOGGED_MAX && logged.insert((place.clone(), code.code().to_owned()));
+            logged.len() < LOGGED_MAX && logged.insert((place.to_owned(), code.code().to_owned()));
         if is_new {
             // The error's text can quote row values and claims; its code cannot.
-            let role = question.audience.as_ref().map_or("", |audience| audience.role.as_str());
             tracing::warn!(
                 table = place,
                 role,
                 sqlstate = code.code(),
-                "a policy or filter raised an error or timed out; its rows are withheld from that \
-                 subscriber (said once per table and code)"
+                "a policy or filter raised an error or timed out, which counts as a no (said once per \
+                 table and code)"
             );
         }
     }

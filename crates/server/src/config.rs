@@ -137,6 +137,14 @@ pub struct LimitsConfig {
     pub presence_calls: u32,
     /// The time in which they count.
     pub presence_window: Duration,
+    /// Earlier messages that a join gets at most.
+    pub replay_messages: u16,
+    /// Whether public channels may ask for them, too.
+    pub replay_public: bool,
+    /// Whether public channels are refused.
+    pub private_only: bool,
+    /// Whether every channel takes part in presence.
+    pub presence_enabled: bool,
     /// The largest frame a client may send.
     pub frame_bytes: usize,
     /// Silence after which a connection is closed.
@@ -211,6 +219,10 @@ impl Config {
                     .number(&options::MAX_PRESENCE_EVENTS_PER_SECOND)?,
                 presence_calls: settings.number(&options::MAX_PRESENCE_CALLS)?,
                 presence_window: settings.duration(&options::PRESENCE_CALLS_WINDOW)?,
+                replay_messages: settings.number(&options::MAX_REPLAY_MESSAGES)?,
+                replay_public: settings.boolean(&options::REPLAY_PUBLIC)?,
+                private_only: settings.boolean(&options::PRIVATE_ONLY)?,
+                presence_enabled: settings.boolean(&options::PRESENCE_ENABLED)?,
                 frame_bytes: settings.bytes(&options::MAX_FRAME_BYTES)?,
                 idle_timeout: settings.duration(&options::IDLE_TIMEOUT)?,
                 outbound_queue_frames: settings.number(&options::OUTBOUND_QUEUE_FRAMES)?,
@@ -275,6 +287,10 @@ impl LimitsConfig {
             events_burst: self.events_per_second.saturating_mul(60),
             payload_bytes_max: self.payload_bytes,
             presence_calls_max: (self.presence_calls, self.presence_window),
+            replay_max: self.replay_messages,
+            replay_public: self.replay_public,
+            private_only: self.private_only,
+            presence_enabled: self.presence_enabled,
             frame_bytes_max: self.frame_bytes,
             idle_timeout: self.idle_timeout,
             ..Limits::default()

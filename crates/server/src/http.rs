@@ -113,6 +113,28 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// Headers as policies read them in `request.headers`: a JSON object by their lower-case names. Of
+/// several with one name the last counts; bytes that are no UTF-8 are replaced.
+#[must_use]
+pub fn headers_json(headers: &HeaderMap, is_wanted: impl Fn(&str) -> bool) -> Arc<str> {
+    let mut object = serde_json::Map::new();
+    for (name, value) in headers {
+        if is_wanted(name.as_str()) {
+            // PostgreSQL's settings and JSON take no zero bytes, and HTTP has none in values.
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            object.insert(name.as_str().to_owned(), value.into());
+        }
+    }
+    Arc::from(serde_json::Value::Object(object).to_string())
+}
+
+/// Headers that carry secrets and are not shown to policies; these have the claims, which were
+/// verified.
+#[must_use]
+pub fn is_secret(name: &str) -> bool {
+    matches!(name, "authorization" | "apikey" | "cookie" | "x-api-key" | "proxy-authorization")
+}
+
 /// The present time in seconds since 1970.
 #[must_use]
 pub fn now_unix() -> u64 {

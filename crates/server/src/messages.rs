@@ -10,6 +10,7 @@
 
 pub mod keeper;
 pub mod partitions;
+pub mod replay;
 
 use std::{
     collections::BTreeSet,

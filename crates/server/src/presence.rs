@@ -310,7 +310,7 @@ impl PresenceTask {
                     event: PRESENCE_DIFF.into(),
                     payload,
                 };
-                self.registry.publish(&name, &message, None);
+                self.registry.publish_presence(&name, &message);
             }
             if presence.is_idle() {
                 self.topics.remove(&name);

@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use walcast_channels::ChannelId;
+use walcast_channels::{ChannelId, Extensions};
 use walcast_protocol::{Frame, ServerMessage, Topic, Version, frame};
 
 use crate::{
@@ -57,6 +57,8 @@ pub struct Listener {
     pub id: ListenerId,
     /// The serialiser of its connection.
     pub version: Version,
+    /// What it hears: a private channel what its rights allow.
+    pub hears: Extensions,
     /// Where its frames go.
     pub outbox: Outbox,
 }
@@ -123,7 +125,18 @@ impl Topics {
         });
     }
 
-    /// Hands a message to every listener of a topic but `except`.
+    /// Lets a channel hear this from here on.
+    pub fn hear(&self, membership: &Membership, hears: Extensions) {
+        self.with_shard(&membership.name, |topics| {
+            let listeners = topics.get_mut(&membership.name);
+            let listener = listeners.and_then(|found| found.get_mut(&membership.listener));
+            if let Some(listener) = listener {
+                listener.hears = hears;
+            }
+        });
+    }
+
+    /// Hands a broadcast to every listener of a topic but `except`.
     ///
     /// It is encoded at most once per serialiser; where it has no form ([`frame::encode`]), those
     /// who use that serialiser are left out.
@@ -133,7 +146,12 @@ impl Topics {
         message: &'a ServerMessage,
         except: Option<ListenerId>,
     ) -> Published<'a> {
-        self.hand_over(name, message, except, None)
+        self.hand_over(name, message, except, None, |hears| hears.broadcast)
+    }
+
+    /// Hands a change of presence to every listener of a topic.
+    pub fn publish_presence(&self, name: &TopicName, message: &ServerMessage) {
+        self.hand_over(name, message, None, None, |hears| hears.presence);
     }
 
     fn hand_over<'a>(
@@ -142,12 +160,13 @@ impl Topics {
         message: &'a ServerMessage,
         except: Option<ListenerId>,
         id: Option<&Arc<str>>,
+        is_heard: impl Fn(Extensions) -> bool,
     ) -> Published<'a> {
         let mut published = Published { message, v1: None, v2: None, v2_text: None, n_queued: 0 };
         let mut n_overflowed = 0;
         self.with_shard(name, |topics| {
             for listener in topics.get(name).into_iter().flat_map(Listeners::values) {
-                if Some(listener.id) == except {
+                if Some(listener.id) == except || !is_heard(listener.hears) {
                     continue;
                 }
                 let Some(frame) = published.frame(listener.version) else { continue };
@@ -168,7 +187,8 @@ impl Topics {
     /// As [`Self::publish`] for a message that is stored under an id: a channel that had it replayed
     /// does not hear it again.
     pub fn publish_stored(&self, name: &TopicName, message: &ServerMessage, id: &str) {
-        self.hand_over(name, message, None, Some(&Arc::from(id)));
+        let id = Arc::from(id);
+        self.hand_over(name, message, None, Some(&id), |hears| hears.broadcast);
     }
 
     /// How many channels listen to a topic.
@@ -259,7 +279,7 @@ mod tests {
 
     fn listener(connection: u64, version: Version, limits: OutboxLimits) -> (Listener, Inbox) {
         let (outbox, inbox) = queue(limits);
-        (Listener { id: id(connection), version, outbox }, inbox)
+        (Listener { id: id(connection), version, hears: Extensions::ALL, outbox }, inbox)
     }
 
     fn message(topic: &str, text: &str) -> ServerMessage {

@@ -34,6 +34,7 @@ use crate::{
     authz::Authorizer,
     catalogue::keeper::CatalogueKeeper,
     http::Health,
+    messages::replay::Replayer,
     outbox::OutboxLimits,
     presence::PresenceHandle,
     router::{ConnectionId, RouterHandle},
@@ -60,6 +61,8 @@ pub struct TransportParts {
     pub authorizer: Arc<Authorizer>,
     /// Tells when messages from the database arrive.
     pub health: Arc<Health>,
+    /// Reads earlier messages.
+    pub replayer: Arc<Replayer>,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The bounds of a connection's queue.

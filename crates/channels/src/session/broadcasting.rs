@@ -7,7 +7,15 @@ use walcast_protocol::{
 };
 
 use super::{Session, unmatched_topic};
-use crate::{BroadcastRefusal, ChannelId, Event, Output};
+use crate::{
+    BroadcastRefusal, ChannelId, Event, Extensions, Output, channel::Channel, rights::may_not_write,
+};
+
+/// What a private channel may write; `None` for a public one, which may all.
+fn channel_rights(channel: Option<&Channel>) -> Option<Extensions> {
+    let rights = channel?.rights.as_ref()?;
+    Some(rights.write.unwrap_or_default())
+}
 
 impl Session {
     /// Passes a broadcast on to all who joined the topic.
@@ -35,7 +43,22 @@ impl Session {
             self.refuse_broadcast(id, reference, BroadcastRefusal::TooLarge, out);
             return;
         }
+        let rights = channel_rights(self.channels.get(&id));
+        if rights.is_some_and(|write| !write.broadcast) {
+            self.broadcast_denied(id, reference, out);
+            return;
+        }
         self.relay(id, reference, payload, out);
+    }
+
+    /// A broadcast that the policies do not allow, or that nobody could be asked about.
+    pub(super) fn broadcast_denied(
+        &self,
+        id: ChannelId,
+        reference: Reference,
+        out: &mut Vec<Output>,
+    ) {
+        self.refuse_broadcast(id, reference, BroadcastRefusal::Unauthorized, out);
     }
 
     fn relay(
@@ -79,6 +102,7 @@ impl Session {
                 BroadcastRefusal::Malformed(fault) => {
                     JoinError::new(ErrorCode::UnableToHandleBroadcast, fault.as_str()).to_string()
                 }
+                BroadcastRefusal::Unauthorized => may_not_write(&channel.topic).to_string(),
                 BroadcastRefusal::TooLarge | BroadcastRefusal::TooMany => {
                     refusal.as_str().to_owned()
                 }

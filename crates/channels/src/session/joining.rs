@@ -12,12 +12,12 @@ use walcast_protocol::{
 
 use super::{Session, unmatched_topic};
 use crate::{
-    ChannelId, Event, Output, SubscribeRequest, TokenError, VerifiedClaims,
+    ChannelId, Event, Limits, Output, SubscribeRequest, TokenError, VerifiedClaims,
     channel::{Channel, JoinAnswer, Stage, Verifying, Waiting},
+    rights::PrivateRights,
     subscribe::read_bindings,
     subscription::Subscription,
     tokens::Tokens,
-    unavailable,
 };
 
 impl Session {
@@ -116,6 +116,7 @@ impl Session {
             Some(_) => None,
             None => verifying.config.token.as_deref().map(Arc::from),
         };
+        let verifying_is_private = verifying.config.is_private;
         let channel = Channel {
             topic: topic.clone(),
             join_ref,
@@ -125,6 +126,9 @@ impl Session {
             tokens,
             stage: Stage::Verifying(Box::new(verifying)),
             subscription: None,
+            rights: verifying_is_private.then(PrivateRights::default),
+            is_listening: false,
+            replayed: None,
         };
         self.channels.insert(id, channel);
         self.topics.insert(topic, id);
@@ -156,6 +160,7 @@ impl Session {
                 {
                     subscription.ask_as(credentials, id, out);
                 }
+                self.ask_to_read(id, out);
             }
         }
     }
@@ -163,16 +168,36 @@ impl Session {
     /// Goes on with a join whose token is valid.
     fn proceed(&mut self, id: ChannelId, out: &mut Vec<Output>) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
+        let Stage::Verifying(verifying) = &channel.stage else { return };
+        if let Some(error) = refusal(&verifying.config, &self.limits) {
+            self.shut_down(id, &error, out);
+        } else if channel.is_private {
+            self.ask_to_read(id, out);
+        } else {
+            self.proceed_authorized(id, out);
+        }
+    }
+
+    /// Goes on with a join that may read its topic.
+    pub(super) fn proceed_authorized(&mut self, id: ChannelId, out: &mut Vec<Output>) {
+        let Some(channel) = self.channels.get(&id) else { return };
+        match channel.broadcast.replay {
+            // With a new token the question about rights may come a second time.
+            Some(_) if channel.is_listening => {}
+            Some(replay) => self.ask_for_replay(id, replay, out),
+            None => self.complete(id, out),
+        }
+    }
+
+    /// Answers a join that nothing speaks against.
+    pub(super) fn complete(&mut self, id: ChannelId, out: &mut Vec<Output>) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
         let (Stage::Verifying(verifying), Some(credentials)) =
             (&channel.stage, channel.tokens.current())
         else {
             return;
         };
         let JoinConfig { postgres_changes: items, wait, is_legacy, .. } = &verifying.config;
-        if let Some(error) = refusal(&channel.topic, &verifying.config) {
-            self.shut_down(id, &error, out);
-            return;
-        }
         let bindings = read_bindings(items);
         let wait = wait.filter(|_| !items.is_empty());
         if let (Err(text), Some(_)) = (&bindings, wait) {
@@ -228,11 +253,15 @@ impl Session {
 }
 
 /// What a join with a valid token is refused for.
-fn refusal(topic: &Topic, config: &JoinConfig) -> Option<JoinError> {
+fn refusal(config: &JoinConfig, limits: &Limits) -> Option<JoinError> {
     if config.is_private {
-        return Some(unavailable::private_channel(topic));
+        return None;
     }
-    config.broadcast.replay.map(|_| {
+    if limits.private_only {
+        let text = "This project only allows private channels";
+        return Some(JoinError::new(ErrorCode::PrivateOnly, text));
+    }
+    config.broadcast.replay.filter(|_| !limits.replay_public).map(|_| {
         let text = "Replay is not allowed for public channels";
         JoinError::new(ErrorCode::UnableToReplayMessages, text)
     })

@@ -6,7 +6,7 @@ use walcast_protocol::{
     ClientMessage, ErrorCode, RawJson, ServerMessage,
     error_code::JoinError,
     join::PresenceConfig,
-    message::Reply,
+    message::{Reference, Reply},
     presence::Tracked,
     push::{PresenceAction, presence_action},
 };
@@ -19,7 +19,7 @@ impl Session {
     pub(super) fn attendance(&self, config: &PresenceConfig) -> Attendance {
         let (n_calls, window) = self.limits.presence_calls_max;
         Attendance {
-            is_enabled: config.is_enabled,
+            is_enabled: config.is_enabled || self.limits.presence_enabled,
             key: config.key.as_deref().map(Arc::from),
             calls: TokenBucket::filling_in(window, n_calls),
             is_tracked: false,
@@ -58,6 +58,9 @@ impl Session {
                 let text = "Track message size exceeded";
                 self.shut_down(id, &JoinError::new(ErrorCode::ChannelShutdown, text), out);
             }
+            PresenceAction::Track(_) if !channel.may_appear() => {
+                channel.reply(reference, Reply::Refused, out);
+            }
             PresenceAction::Track(tracked) => {
                 channel.reply(reference, Reply::Ok, out);
                 self.track(id, tracked, out);
@@ -82,7 +85,8 @@ impl Session {
     /// and is told who is there.
     fn track(&mut self, id: ChannelId, tracked: Tracked, out: &mut Vec<Output>) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
-        if !std::mem::replace(&mut channel.attendance.is_enabled, true) {
+        let is_enabled = std::mem::replace(&mut channel.attendance.is_enabled, true);
+        if !is_enabled && channel.hears().presence {
             out.push(Output::ShowPresence { channel: id });
         }
         channel.attendance.is_tracked = true;
@@ -99,6 +103,19 @@ impl Session {
             event: "presence_state".into(),
             payload: state,
         }));
+    }
+
+    /// A call that the policies could not be asked about, or that cannot wait for them.
+    pub(super) fn presence_denied(
+        &self,
+        id: ChannelId,
+        reference: Reference,
+        out: &mut Vec<Output>,
+    ) {
+        out.push(Output::Count(Event::PresenceCalled));
+        if let Some(channel) = self.channels.get(&id) {
+            channel.reply(reference, Reply::Refused, out);
+        }
     }
 
     pub(super) fn presence_refused(&mut self, id: ChannelId, out: &mut Vec<Output>) {

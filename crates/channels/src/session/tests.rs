@@ -6,6 +6,7 @@ mod joining;
 mod limits;
 mod parse_params;
 mod presence;
+mod private;
 mod properties;
 mod subscribing;
 mod tokens;
@@ -22,8 +23,8 @@ use walcast_filters::claims::{Claims, Role};
 use walcast_protocol::{Frame, RawJson, Topic, Version, frame};
 
 use crate::{
-    ChannelId, Event, Input, Limits, Output, Session, SubscribeFailure, SubscribeRequest, Token,
-    TokenError, VerifiedClaims,
+    BroadcastRefusal, ChannelId, Event, Extensions, Input, Limits, Output, Rights, Session,
+    SubscribeFailure, SubscribeRequest, Token, TokenError, VerifiedClaims,
 };
 
 /// A session with its clock; every call returns what the session wants, one line each.
@@ -35,6 +36,8 @@ struct Client {
     listening: BTreeMap<ChannelId, Topic>,
     /// The channels that appear there.
     tracked: BTreeSet<ChannelId>,
+    /// What the last channel that was told hears.
+    hears: Extensions,
 }
 
 /// The claims of a token of this role.
@@ -57,6 +60,7 @@ impl Client {
             events: Vec::new(),
             listening: BTreeMap::new(),
             tracked: BTreeSet::new(),
+            hears: Extensions::default(),
         }
     }
 
@@ -105,8 +109,10 @@ impl Client {
                     lines.push(format!("subscribe {}#{attempt} {role}: {bindings}", channel.0));
                 }
                 Output::Unsubscribe { channel } => lines.push(format!("unsubscribe {}", channel.0)),
-                Output::JoinTopic { channel, topic, is_private: _ } => {
+                Output::JoinTopic { channel, topic, is_private, hears } => {
                     assert!(topic.sub_topic().is_some());
+                    assert!(is_private || hears == Extensions::ALL);
+                    self.hears = hears;
                     assert_eq!(self.listening.insert(channel, topic), None);
                 }
                 Output::LeaveTopic { channel } => {
@@ -133,6 +139,35 @@ impl Client {
                 Output::Untrack { channel } => {
                     assert!(self.tracked.remove(&channel));
                     lines.push(format!("untrack {}", channel.0));
+                }
+                Output::Hear { channel, hears } => {
+                    assert!(self.listening.contains_key(&channel));
+                    self.hears = hears;
+                }
+                Output::Authorize { channel, question, request } => {
+                    let Rights { read, write } = request.asked;
+                    let asked: String = [
+                        (read.broadcast, " read broadcast"),
+                        (read.presence, " read presence"),
+                        (write.broadcast, " write broadcast"),
+                        (write.presence, " write presence"),
+                    ]
+                    .iter()
+                    .filter_map(|(is_asked, text)| is_asked.then_some(*text))
+                    .collect();
+                    lines.push(format!(
+                        "authorize {}#{question} {}:{asked}",
+                        channel.0, request.role
+                    ));
+                }
+                Output::Replay { channel, request } => {
+                    assert!(self.listening.contains_key(&channel));
+                    let kind = if request.is_private { "private" } else { "public" };
+                    let (since, limit) = (request.since_ms, request.limit);
+                    lines.push(format!("replay {} {kind} since {since} limit {limit}", channel.0));
+                }
+                Output::Resume { channel, replayed } => {
+                    lines.push(format!("resume {} after {}", channel.0, replayed.join(" ")));
                 }
                 Output::AwaitReplication { channel, timeout } => {
                     lines.push(format!("await replication {} {timeout:?}", channel.0));

@@ -196,7 +196,7 @@ fn failure(error: Error) -> Failure {
 }
 
 /// Class 08, and the server shutting down, crashing or starting.
-fn is_connection_loss(code: &SqlState) -> bool {
+pub(super) fn is_connection_loss(code: &SqlState) -> bool {
     code.code().starts_with("08")
         || [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW]
             .contains(code)

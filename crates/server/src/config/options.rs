@@ -198,6 +198,10 @@ options! {
         "Whether serve creates what is missing in schema realtime when it starts: realtime.messages with its functions and publication. Without it, walcast migrate does.";
     MESSAGES_RETENTION: Replication, "messages-retention", [], Kind::Duration, Some("72h"),
         "How long rows of realtime.messages are kept; whole days (UTC) are dropped when all of them is older.";
+    REPLAY_PUBLIC: Replication, "replay-public", [], Kind::Boolean, Some("false"),
+        "Whether public channels may ask for earlier messages, too. The reference allows it for private ones only.";
+    MAX_REPLAY_MESSAGES: Replication, "max-replay-messages", [], Kind::Number { min: 1, max: 10_000 }, Some("25"),
+        "Earlier messages that a join gets at most.";
     WAL_BUDGET: Replication, "wal-budget", [], Kind::Bytes, Some("1GiB"),
         "How much write-ahead log the slot may retain. Beyond it the slot is given up for a new one, and clients are told that continuity broke.";
     DELETES_UNVERIFIABLE: Replication, "deletes-unverifiable", [], Kind::Choice(&["send-key", "withhold"]), Some("send-key"),
@@ -221,6 +225,10 @@ options! {
     JWT_CLAIM_VALIDATORS: Jwt, "jwt-claim-validators", [same("JWT_CLAIM_VALIDATORS")], Kind::Json, Some("{}"),
         "A JSON object of claims with the exact values they must have in tokens that carry them. For example {\"iss\": \"https://example.com\"}.";
 
+    PRIVATE_ONLY: Authorization, "private-only", [], Kind::Boolean, Some("false"),
+        "Whether only private channels can be joined. Others are refused with PrivateOnly.";
+    PRESENCE_ENABLED: Authorization, "presence-enabled", [], Kind::Boolean, Some("false"),
+        "Whether every channel takes part in presence, also one that does not ask for it.";
     AUTHORIZATION_TIMEOUT: Authorization, "authorization-timeout", [], Kind::Duration, Some("1s"),
         "The longest a policy may take in PostgreSQL. A policy that takes longer denies the row.";
     AUTHORIZATION_CONNECTIONS: Authorization, "authorization-connections", [], Kind::Number { min: 1, max: 1000 }, Some("4"),

@@ -4,15 +4,15 @@
 //! Accept → Content-Type → rate → token → body → what it says → Topics::publish → 202
 //! ```
 //!
-//! Topics are named without `realtime:`. Private channels cannot be joined, so that nothing is sent
-//! on them: one message is answered with 403, those in a batch are left out, as for anybody whom no
-//! policy lets write.
+//! Topics are named without `realtime:`. Whether the caller may write to a private channel is asked
+//! once per topic and request: one message is answered with 403, those in a batch are left out.
 
 mod batch;
 mod negotiation;
+mod private;
 mod quota;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -28,6 +28,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use walcast_channels::RightsFailure;
 use walcast_protocol::{
     RawJson, ServerMessage, Topic,
     broadcast::{named, user_broadcast},
@@ -37,11 +38,16 @@ use walcast_protocol::{
 use self::{
     batch::{BatchError, BatchMessage},
     negotiation::{ContentType, accepts},
+    private::Caller,
     quota::Quota,
 };
-use super::{bearer, cors, error_response, json_response, method_not_allowed, now_unix};
+use super::{
+    bearer, cors, error_response, headers_json, is_secret, json_response, method_not_allowed,
+    now_unix,
+};
 use crate::{
     auth::TokenVerifier,
+    authz::Authorizer,
     telemetry::Metrics,
     topics::{TopicName, Topics},
 };
@@ -61,6 +67,7 @@ const PAYLOAD_TOO_LARGE: &str = "Payload size exceeds tenant limit";
 pub struct BroadcastParts {
     verifier: Arc<TokenVerifier>,
     topics: Arc<Topics>,
+    authorizer: Arc<Authorizer>,
     metrics: Arc<Metrics>,
     payload_bytes_max: usize,
     quota: Quota,
@@ -73,23 +80,25 @@ impl BroadcastParts {
     pub fn new(
         verifier: Arc<TokenVerifier>,
         topics: Arc<Topics>,
+        authorizer: Arc<Authorizer>,
         metrics: Arc<Metrics>,
         payload_bytes_max: usize,
         events_per_second: u32,
     ) -> Self {
         let quota = Quota::new(events_per_second);
-        Self { verifier, topics, metrics, payload_bytes_max, quota }
+        Self { verifier, topics, authorizer, metrics, payload_bytes_max, quota }
     }
 
-    fn is_authorized(&self, headers: &HeaderMap) -> bool {
+    /// Who asks, if the token is good.
+    fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
         let apikey = || headers.get("apikey").and_then(|value| value.to_str().ok());
-        bearer(headers)
-            .or_else(apikey)
-            .is_some_and(|token| self.verifier.verify(token, now_unix()).is_ok())
+        let token = bearer(headers).or_else(apikey)?;
+        let claims = self.verifier.verify(token, now_unix()).ok()?;
+        Some(Caller { claims, headers: headers_json(headers, |name| !is_secret(name)) })
     }
 
-    fn publish(&self, message: &ServerMessage, topic: Topic) {
-        self.topics.publish(&TopicName { topic, is_private: false }, message, None);
+    fn publish(&self, message: &ServerMessage, topic: Topic, is_private: bool) {
+        self.topics.publish(&TopicName { topic, is_private }, message, None);
         self.metrics.broadcasts_http.increment(1);
     }
 
@@ -98,10 +107,12 @@ impl BroadcastParts {
             Refusal::Rate(_) => self.metrics.broadcast_refused("rate"),
             Refusal::TooLarge => self.metrics.broadcast_refused("payload_size_exceeded"),
             Refusal::NotJson | Refusal::Invalid(_) => self.metrics.broadcast_refused("malformed"),
+            Refusal::Forbidden | Refusal::Unknown(_) => {
+                self.metrics.broadcast_refused("unauthorized");
+            }
             Refusal::NotAcceptable
             | Refusal::ContentType
             | Refusal::Unauthorized
-            | Refusal::Forbidden
             | Refusal::BodyTooLarge
             | Refusal::BodyTooSlow
             | Refusal::BadAddress => {}
@@ -137,6 +148,8 @@ enum Refusal {
     TooLarge,
     /// The value of `errors`.
     Invalid(Value),
+    /// Nobody can say whether the caller may write.
+    Unknown(RightsFailure),
 }
 
 impl IntoResponse for Refusal {
@@ -161,6 +174,9 @@ impl IntoResponse for Refusal {
             Self::NotJson => error_response(StatusCode::BAD_REQUEST, "the body is not valid JSON"),
             Self::TooLarge => errors(json!({"payload": [PAYLOAD_TOO_LARGE]})),
             Self::Invalid(problems) => errors(problems),
+            Self::Unknown(failure) => {
+                message(StatusCode::UNPROCESSABLE_ENTITY, private::text_of(failure))
+            }
         }
     }
 }
@@ -178,7 +194,7 @@ async fn send_many(parts: &BroadcastParts, request: Request) -> Result<(), Refus
     if !accepts(request.headers(), &["application/json"]) {
         return Err(Refusal::NotAcceptable);
     }
-    let body = authorized_body(parts, request).await?;
+    let (caller, body) = authorized_body(parts, request).await?;
     let messages = batch::read(&body, parts.payload_bytes_max).map_err(|error| match error {
         BatchError::NotJson => Refusal::NotJson,
         BatchError::Invalid(problems) => Refusal::Invalid(problems),
@@ -186,10 +202,17 @@ async fn send_many(parts: &BroadcastParts, request: Request) -> Result<(), Refus
     if !parts.quota.take(messages.len()) {
         return Err(Refusal::Rate(BATCH_TOO_LARGE));
     }
-    for message in messages.iter().filter(|message| !message.is_private) {
-        let BatchMessage { topic, event, payload, id, .. } = message;
+    let private = messages.iter().filter(|message| message.is_private);
+    let topics: BTreeSet<&str> = private.map(|message| message.topic.as_str()).collect();
+    let writable = parts.writable(&caller, topics).await;
+    for message in &messages {
+        let BatchMessage { topic, event, payload, is_private, id } = message;
+        if *is_private && !writable.contains(topic.as_str()) {
+            parts.metrics.broadcast_refused("unauthorized");
+            continue;
+        }
         let topic = Topic::of_sub_topic(topic);
-        parts.publish(&named(&topic, event, payload, id.as_deref()), topic);
+        parts.publish(&named(&topic, event, payload, id.as_deref()), topic, *is_private);
     }
     Ok(())
 }
@@ -235,7 +258,7 @@ async fn send_one(
         ContentType::Bytes => Encoding::Binary,
         ContentType::Other => return Err(Refusal::ContentType),
     };
-    let body = authorized_body(parts, request).await?;
+    let (caller, body) = authorized_body(parts, request).await?;
     let payload = match encoding {
         Encoding::Binary => body,
         Encoding::Json => json_payload(body)?,
@@ -243,28 +266,29 @@ async fn send_one(
     if payload.len() > parts.payload_bytes_max {
         return Err(Refusal::TooLarge);
     }
-    if is_private {
-        return Err(Refusal::Forbidden);
-    }
     if !parts.quota.take(1) {
         return Err(Refusal::Rate(TOO_MANY_REQUESTS));
+    }
+    if is_private && !parts.may_write(&caller, topic).await.map_err(Refusal::Unknown)? {
+        return Err(Refusal::Forbidden);
     }
     let broadcast = UserBroadcast { event: event.into(), metadata: None, encoding, payload };
     let topic = Topic::of_sub_topic(topic);
     let message = user_broadcast(&topic, broadcast).map_err(|_| Refusal::NotJson)?;
-    parts.publish(&message, topic);
+    parts.publish(&message, topic, is_private);
     Ok(())
 }
 
 /// The body of a request that may send, read only then.
-async fn authorized_body(parts: &BroadcastParts, request: Request) -> Result<Bytes, Refusal> {
+async fn authorized_body(
+    parts: &BroadcastParts,
+    request: Request,
+) -> Result<(Caller, Bytes), Refusal> {
     if !parts.quota.has_room() {
         return Err(Refusal::Rate(TOO_MANY_REQUESTS));
     }
-    if !parts.is_authorized(request.headers()) {
-        return Err(Refusal::Unauthorized);
-    }
-    read_body(request.into_body()).await
+    let caller = parts.caller(request.headers()).ok_or(Refusal::Unauthorized)?;
+    Ok((caller, read_body(request.into_body()).await?))
 }
 
 async fn read_body(body: Body) -> Result<Bytes, Refusal> {

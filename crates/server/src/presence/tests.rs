@@ -3,6 +3,7 @@
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::task::unconstrained;
+use walcast_channels::Extensions;
 use walcast_protocol::{
     ClientMessage, Frame, Topic, Version, frame,
     push::{PresenceAction, presence_action},
@@ -57,7 +58,8 @@ impl World {
         let (outbox, inbox) = queue(OutboxLimits { frames: 16, bytes: 16 << 20 });
         let connection = ConnectionId(connection);
         let id = ListenerId { connection, channel: CHANNEL };
-        let listener = Listener { id, version: Version::V2, outbox: outbox.clone() };
+        let listener =
+            Listener { id, version: Version::V2, hears: Extensions::ALL, outbox: outbox.clone() };
         let membership = Some(self.registry.join(room(), listener));
         Client { visitor: self.handle.visitor(connection), outbox, inbox, membership }
     }

@@ -106,6 +106,8 @@ metrics! {
         "Broadcasts that were passed on, by where they came from.";
     broadcasts_database: Counter, "walcast_broadcasts_total" {origin = "database"},
         "Broadcasts that were passed on, by where they came from.";
+    replays: Counter, "walcast_replays_total" {},
+        "Joins that asked for earlier messages.";
     topic_deliveries: Counter, "walcast_topic_deliveries_total" {},
         "Messages of other clients and of applications handed to connections; one message counts once per channel that gets it.";
     presence_members: Gauge, "walcast_presence_members" {},
@@ -124,6 +126,8 @@ metrics! {
         "Decisions whether an audience may see a row, by who took them.";
     verdicts_postgres_deny: Counter, "walcast_verdicts_total" {path = "postgres", verdict = "deny"},
         "Decisions whether an audience may see a row, by who took them.";
+    channel_questions: Counter, "walcast_channel_questions_total" {},
+        "Questions to PostgreSQL about what a private channel may do.";
     authorization_errors: Counter, "walcast_authorization_errors_total" {},
         "Questions to PostgreSQL that failed or took too long; each denied its rows.";
     authorization_seconds: Histogram, "walcast_authorization_seconds" {},
@@ -154,7 +158,7 @@ const BROADCASTS_REFUSED: MetricSpec = MetricSpec {
     name: "walcast_broadcasts_refused_total",
     kind: MetricKind::Counter,
     labels: &[("reason", "*")],
-    doc: "Broadcasts that went to nobody, by reason: malformed, payload_size_exceeded, rate, or what a row of realtime.messages lacked, such as event_missing.",
+    doc: "Broadcasts that went to nobody, by reason: malformed, payload_size_exceeded, rate, unauthorized, or what a row of realtime.messages lacked, such as event_missing.",
 };
 
 static METADATA: Metadata<'static> = Metadata::new("walcast", Level::INFO, None);

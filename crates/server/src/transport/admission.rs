@@ -1,6 +1,9 @@
 //! Who may open a connection, decided before there is one.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -8,7 +11,10 @@ use walcast_channels::Token;
 use walcast_protocol::Version;
 
 use super::TransportParts;
-use crate::auth::{API_KEY_MISSING, connect_error};
+use crate::{
+    auth::{API_KEY_MISSING, connect_error},
+    http::{headers_json, is_secret},
+};
 
 /// What a client says in the URL.
 #[derive(Debug, Deserialize)]
@@ -23,6 +29,8 @@ pub(super) struct Admitted {
     pub(super) version: Version,
     /// Its token, which was verified.
     pub(super) token: Token,
+    /// The headers of the handshake that policies may read, a JSON object.
+    pub(super) headers: Arc<str>,
 }
 
 /// Why a client may not.
@@ -62,5 +70,6 @@ pub(super) fn admit(
         let text = "Too many connected users".to_owned();
         return Err(refuse(StatusCode::TOO_MANY_REQUESTS, text));
     }
-    Ok(Admitted { version, token: Token { text: token.into(), claims } })
+    let headers = headers_json(headers, |name| name.starts_with("x-") && !is_secret(name));
+    Ok(Admitted { version, token: Token { text: token.into(), claims }, headers })
 }

@@ -1,7 +1,7 @@
 //! The loop of one connection: the same for every kind of socket.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -40,6 +40,9 @@ const DELIVERIES_MAX: usize = 16;
 /// nothing more. Closing all channels may exceed it.
 const PRESENCE_COMMANDS_MAX: usize = 64;
 
+/// Messages that are held back for a channel while earlier ones are read; with more, its join fails.
+const HELD_MAX: usize = 1_000;
+
 /// What a socket received.
 #[derive(Debug)]
 pub(super) enum Inbound {
@@ -59,6 +62,14 @@ struct Checked {
     attempt: u32,
     request: Arc<SubscribeRequest>,
     outcome: Result<Vec<PreparedBinding>, SubscribeFailure>,
+}
+
+/// How far a channel is with its earlier messages.
+enum Replay {
+    /// They are being read; what is published meanwhile is held back.
+    Awaited(Vec<TopicMessage>),
+    /// They were sent, under these ids.
+    Sent(HashSet<Arc<str>>),
 }
 
 /// What a task of the connection found out.
@@ -87,6 +98,10 @@ pub(super) struct Driver {
     errands: HashMap<ChannelId, Vec<AbortHandle>>,
     /// The topics of the joined channels.
     memberships: HashMap<ChannelId, Membership>,
+    /// The channels that asked for earlier messages.
+    replays: HashMap<ChannelId, Replay>,
+    /// The headers of the handshake that policies may read, a JSON object.
+    headers: Arc<str>,
     /// For the presence of topics.
     visitor: Visitor,
     /// For the router, in order; at most a few per channel.
@@ -101,6 +116,7 @@ impl Driver {
         parts: Arc<TransportParts>,
         version: Version,
         token: Token,
+        headers: Arc<str>,
         farewell: Farewell,
     ) -> Self {
         let now = parts.started.elapsed();
@@ -121,6 +137,8 @@ impl Driver {
             tasks: JoinSet::new(),
             errands: HashMap::new(),
             memberships: HashMap::new(),
+            replays: HashMap::new(),
+            headers,
             commands: VecDeque::new(),
             n_channels: 0,
             is_closing: false,
@@ -234,12 +252,40 @@ impl Driver {
                     }
                 }
             }
-            Delivery::Message(TopicMessage { channel, frame, id: _ }) => {
-                if self.session.is_open(channel) {
-                    self.batch.push(Outgoing { frame, committed_us: None });
-                }
-            }
+            Delivery::Message(message) => self.pass_on(message),
             Delivery::Answer(input) => self.feed(*input),
+        }
+    }
+
+    /// Sends what was published, unless the channel waits for earlier messages or had it among them.
+    fn pass_on(&mut self, message: TopicMessage) {
+        match self.replays.get_mut(&message.channel) {
+            Some(Replay::Awaited(held)) if held.len() < HELD_MAX => {
+                held.push(message);
+                return;
+            }
+            Some(Replay::Awaited(_)) => {
+                // Whoever asked for messages must not miss some: the join fails.
+                let (channel, result) = (message.channel, Err(()));
+                return self.feed(Input::Replayed { channel, result });
+            }
+            Some(Replay::Sent(ids)) if message.id.as_ref().is_some_and(|id| ids.contains(id)) => {
+                return;
+            }
+            Some(Replay::Sent(_)) | None => {}
+        }
+        if self.session.is_open(message.channel) {
+            self.batch.push(Outgoing { frame: message.frame, committed_us: None });
+        }
+    }
+
+    /// The earlier messages were sent: what was held back follows.
+    fn resume(&mut self, channel: ChannelId, replayed: Vec<Arc<str>>) {
+        let ids = Replay::Sent(replayed.into_iter().collect());
+        if let Some(Replay::Awaited(held)) = self.replays.insert(channel, ids) {
+            for message in held {
+                self.pass_on(message);
+            }
         }
     }
 
@@ -287,15 +333,40 @@ impl Driver {
                 self.subscribe(channel, attempt, request);
             }
             Output::Unsubscribe { channel } => self.unsubscribe(channel),
-            Output::JoinTopic { channel, topic, is_private } => {
+            Output::JoinTopic { channel, topic, is_private, hears } => {
                 let listener = Listener {
                     id: ListenerId { connection: self.connection, channel },
                     version: self.version,
+                    hears,
                     outbox: self.outbox.clone(),
                 };
                 let membership = self.parts.topics.join(TopicName { topic, is_private }, listener);
                 self.memberships.insert(channel, membership);
             }
+            Output::Hear { channel, hears } => {
+                if let Some(membership) = self.memberships.get(&channel) {
+                    self.parts.topics.hear(membership, hears);
+                }
+            }
+            Output::Authorize { channel, question, request } => {
+                let authorizer = Arc::clone(&self.parts.authorizer);
+                let headers = Arc::clone(&self.headers);
+                self.errand(channel, async move {
+                    let result = authorizer.rights(&request, &headers).await;
+                    Input::Authorized { channel, question, result }
+                });
+            }
+            Output::Replay { channel, request } => {
+                self.replays.insert(channel, Replay::Awaited(Vec::new()));
+                let replayer = Arc::clone(&self.parts.replayer);
+                self.errand(channel, async move {
+                    let result = replayer.read(&request).await.map_err(|error| {
+                        tracing::warn!("UnableToReplayMessages: {error:#}");
+                    });
+                    Input::Replayed { channel, result }
+                });
+            }
+            Output::Resume { channel, replayed } => self.resume(channel, replayed),
             Output::Broadcast { channel, message, include_self } => {
                 self.broadcast(channel, &message, include_self);
             }
@@ -308,6 +379,7 @@ impl Driver {
             Output::Untrack { channel } => self.call(channel, Call::Untrack),
             Output::LeaveTopic { channel } => {
                 self.memberships.remove(&channel);
+                self.replays.remove(&channel);
                 self.end_errands(channel);
             }
             Output::AwaitReplication { channel, timeout } => {

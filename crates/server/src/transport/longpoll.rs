@@ -132,7 +132,7 @@ async fn poll(
     };
     match random_hex(TOKEN_BYTES) {
         Ok(token) => {
-            sessions.start(token.clone(), version, admitted.token);
+            sessions.start(token.clone(), version, admitted.token, admitted.headers);
             answer(StatusCode::GONE, &json!({ "token": token, "messages": [] }))
         }
         Err(error) => {
@@ -174,7 +174,13 @@ impl Sessions {
     }
 
     /// Starts a session; it ends by itself.
-    fn start(self: &Arc<Self>, session_token: String, version: Version, token: Token) {
+    fn start(
+        self: &Arc<Self>,
+        session_token: String,
+        version: Version,
+        token: Token,
+        headers: Arc<str>,
+    ) {
         let parts = Arc::clone(&self.parts);
         let (inbound_sender, inbound) = mpsc::channel(INBOUND_MAX);
         let (batches, outbound) = mpsc::channel(1);
@@ -195,7 +201,7 @@ impl Sessions {
             metrics.connections_opened.increment(1);
             let shutdown = parts.shutdown.clone();
             let client = Client { inbound, mailbox };
-            Driver::new(parts, version, token, farewell).run(client, batches).await;
+            Driver::new(parts, version, token, headers, farewell).run(client, batches).await;
             metrics.connections.decrement(1.0);
             tokio::select! {
                 () = sleep(LINGER) => {}

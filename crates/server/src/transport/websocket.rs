@@ -53,7 +53,7 @@ async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let Admitted { version, token } = match admit(&parts, parameters, &headers) {
+    let Admitted { version, token, headers } = match admit(&parts, parameters, &headers) {
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(&refusal),
     };
@@ -64,7 +64,7 @@ async fn upgrade(
         .max_frame_size(parts.frame_bytes_max)
         .on_upgrade(move |socket| {
             let tracker = parts.connections.clone();
-            tracker.track_future(serve(parts, version, token, socket))
+            tracker.track_future(serve(parts, version, token, headers, socket))
         })
 }
 
@@ -75,7 +75,13 @@ fn refuse(refusal: &Refusal) -> Response {
     (refusal.status, Json(json!({ "error": refusal.text }))).into_response()
 }
 
-async fn serve(parts: Arc<TransportParts>, version: Version, token: Token, socket: WebSocket) {
+async fn serve(
+    parts: Arc<TransportParts>,
+    version: Version,
+    token: Token,
+    headers: Arc<str>,
+    socket: WebSocket,
+) {
     let metrics = Arc::clone(&parts.metrics);
     metrics.connections.increment(1.0);
     metrics.connections_opened.increment(1);
@@ -83,7 +89,7 @@ async fn serve(parts: Arc<TransportParts>, version: Version, token: Token, socke
     let farewell = Farewell::default();
     let (batches, received_batches) = mpsc::channel(1);
     let writing = writer::write(sink, received_batches, farewell.clone(), Arc::clone(&metrics));
-    let driver = Driver::new(parts, version, token, farewell);
+    let driver = Driver::new(parts, version, token, headers, farewell);
     let mut socket = Socket { stream, version };
     // The driver ends first: it drops the batches' sender, and the writer says farewell.
     let driving = async {

@@ -3,6 +3,7 @@
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
 use super::*;
+use crate::RightsFailure;
 
 /// One thing that happens, with few enough names that things meet.
 #[derive(Clone, Debug)]
@@ -11,6 +12,8 @@ enum Step {
     Frame(String),
     Verified(u32, &'static str, Result<u16, ()>),
     Subscribed(u32, u32, u8),
+    Authorized(u32, u32, u8),
+    Replayed(u32, bool),
     Lost(u32),
     PresenceState(u32),
     PresenceRefused(u32),
@@ -49,6 +52,7 @@ fn frames() -> impl Strategy<Value = String> {
         &[
             "{}",
             r#"{"private":true}"#,
+            r#"{"private":true,"broadcast":{"ack":true,"replay":{}},"presence":{"enabled":true}}"#,
             r#"{"broadcast":{"ack":true}}"#,
             r#"{"presence":{"enabled":true,"key":"k"}}"#,
             r#"{"postgres_changes":[{"table":"t"}]}"#,
@@ -76,6 +80,9 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(channel, token, result)| Step::Verified(channel, token, result)),
         4 => (channels(), 0_u32..4, any::<u8>())
             .prop_map(|(channel, attempt, result)| Step::Subscribed(channel, attempt, result)),
+        4 => (channels(), 0_u32..4, any::<u8>())
+            .prop_map(|(channel, question, answer)| Step::Authorized(channel, question, answer)),
+        2 => (channels(), any::<bool>()).prop_map(|(channel, is_read)| Step::Replayed(channel, is_read)),
         1 => channels().prop_map(Step::Lost),
         1 => channels().prop_map(Step::PresenceRefused),
         1 => channels().prop_map(Step::PresenceState),
@@ -107,6 +114,19 @@ impl Step {
                     _ => Ok(()),
                 };
                 client.subscribed(channel, attempt, result)
+            }
+            Self::Authorized(channel, question, answer) => {
+                let is = |bit: u8| answer & (1 << bit) != 0;
+                let extensions = |bit| Extensions { broadcast: is(bit), presence: is(bit + 1) };
+                let result = match answer >> 5 {
+                    0 => Err(RightsFailure::Refused),
+                    _ => Ok(Rights { read: extensions(0), write: extensions(2) }),
+                };
+                client.handle(Input::Authorized { channel: ChannelId(channel), question, result })
+            }
+            Self::Replayed(channel, is_read) => {
+                let result = is_read.then(Vec::new).ok_or(());
+                client.handle(Input::Replayed { channel: ChannelId(channel), result })
             }
             Self::Lost(channel) => {
                 client.handle(Input::SubscriptionLost { channel: ChannelId(channel) })

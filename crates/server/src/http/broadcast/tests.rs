@@ -2,14 +2,15 @@
 
 use axum::http::Method;
 use tower_service::Service;
-use walcast_channels::ChannelId;
+use walcast_channels::{ChannelId, Extensions};
 use walcast_protocol::{Frame, Version};
-use walcast_replicator::Secret;
+use walcast_replicator::{ConnectOptions, Host, Secret, SslMode};
 
 use super::*;
 use crate::{
     auth::{ClaimValidators, TokenRequest, mint},
     config::JwtConfig,
+    http::Health,
     outbox::{Delivery, Inbox, OutboxLimits, queue},
     router::ConnectionId,
     topics::{Listener, ListenerId, Membership},
@@ -25,6 +26,23 @@ struct World {
     token: String,
     inboxes: Vec<Inbox>,
     memberships: Vec<Membership>,
+}
+
+/// Nobody listens there, so that no right is ever given.
+fn unreachable_authorizer(metrics: &Arc<Metrics>) -> Arc<Authorizer> {
+    let connect = ConnectOptions {
+        host: Host::Tcp("127.0.0.1".to_owned()),
+        port: 1,
+        user: "nobody".to_owned(),
+        password: None,
+        database: "nothing".to_owned(),
+        ssl_mode: SslMode::Disable,
+        ssl_root_cert: None,
+        application_name: "walcast".to_owned(),
+        connect_timeout: Duration::from_secs(1),
+    };
+    let (timeout, health) = (Duration::from_secs(1), Arc::new(Health::new()));
+    Arc::new(Authorizer::new(connect, 1, timeout, health, Arc::clone(metrics)))
 }
 
 struct Answer {
@@ -50,6 +68,7 @@ impl World {
         let parts = Arc::new(BroadcastParts::new(
             Arc::new(TokenVerifier::new(&config)),
             Arc::clone(&topics),
+            unreachable_authorizer(&metrics),
             metrics,
             payload_bytes_max,
             events_per_second,
@@ -59,7 +78,8 @@ impl World {
             let (outbox, inbox) = queue(OutboxLimits { frames: 100, bytes: 100_000 });
             let id = ListenerId { connection: ConnectionId(connection), channel: ChannelId(1) };
             let name = TopicName { topic: Topic::of_sub_topic("room"), is_private: false };
-            memberships.push(topics.join(name, Listener { id, version, outbox }));
+            memberships
+                .push(topics.join(name, Listener { id, version, hears: Extensions::ALL, outbox }));
             inboxes.push(inbox);
         }
         Self { parts, token, inboxes, memberships }
@@ -157,7 +177,7 @@ async fn path_segments_are_decoded_and_both_prefixes_served() {
     let (outbox, inbox) = queue(OutboxLimits { frames: 10, bytes: 10_000 });
     let id = ListenerId { connection: ConnectionId(3), channel: ChannelId(1) };
     let name = TopicName { topic: Topic::of_sub_topic("a/b:c é"), is_private: false };
-    let listener = Listener { id, version: Version::V2, outbox };
+    let listener = Listener { id, version: Version::V2, hears: Extensions::ALL, outbox };
     world.memberships.push(world.parts.topics.join(name, listener));
     world.inboxes.push(inbox);
     for prefix in ["", "/realtime/v1"] {
@@ -173,7 +193,7 @@ async fn path_segments_are_decoded_and_both_prefixes_served() {
     assert_eq!(world.post("/api/broadcast/%ff/events/e", JSON, "{}").await.0, 400);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_batch_is_sent_as_text_and_private_messages_are_left_out() {
     let mut world = World::new(1_000, 100);
     let body = r#"{"messages":[
@@ -200,7 +220,7 @@ async fn a_batch_is_sent_as_text_and_private_messages_are_left_out() {
     assert_eq!(world.told(), NOBODY);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_sent_is_answered_with_the_reason() {
     let mut world = World::new(20, 100);
     let private = format!("{ONE}?private=true");
@@ -208,7 +228,7 @@ async fn what_cannot_be_sent_is_answered_with_the_reason() {
     let media = "Unsupported Media Type. Use application/json or application/octet-stream";
     let too_large = json!({"errors": {"payload": ["Payload size exceeds tenant limit"]}});
     for (path, content_type, body, status, expected) in [
-        (private.as_str(), JSON, "{}", 403, json!({"message": "Unauthorized"})),
+        (private.as_str(), JSON, "{}", 422, json!({"message": "Tenant database unavailable"})),
         (ONE, "text/plain", "{}", 415, json!({"error": media})),
         (ONE, JSON, "{", 400, json!({"error": "the body is not valid JSON"})),
         (ONE, JSON, large, 422, too_large.clone()),

@@ -1,0 +1,115 @@
+//! Earlier messages for a channel that asks for them.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use tokio::{sync::Mutex, time::timeout};
+use tokio_postgres::{Client, Row, types::Type};
+use walcast_channels::{ReplayRequest, Replayed};
+use walcast_protocol::message::{Encoding, UserBroadcast};
+use walcast_replicator::ConnectOptions;
+
+use super::metadata;
+use crate::{database, telemetry::Metrics};
+
+/// How long one question may take, the wait for those before it included.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// As the owner of the table: whether the channel may read was asked before, and policies about
+/// single rows play no part.
+const BEGIN: &str = "begin read only; \
+     set local statement_timeout = '5s'; set local lock_timeout = '2s'; \
+     select pg_catalog.set_config('role', (select pg_catalog.pg_get_userbyid(relowner)::text \
+       from pg_catalog.pg_class where oid = 'realtime.messages'::pg_catalog.regclass), true)";
+
+/// The newest first. Rows of one transaction have one time; the number of their command tells their
+/// order, and within one command their place.
+const NEWEST: &str = "select id::text, event, payload::text, binary_payload from realtime.messages \
+     where topic = $1 and private is true and extension = 'broadcast' and event is not null \
+       and inserted_at >= pg_catalog.timezone('UTC', pg_catalog.to_timestamp($2 / 1000)) \
+       and inserted_at < pg_catalog.timezone('UTC', pg_catalog.now()) + interval '1 minute' \
+     order by inserted_at desc, xmin::text::bigint desc, cmin::text::bigint desc, ctid desc \
+     limit $3";
+
+/// Since when messages are asked for at most: what PostgreSQL's `to_timestamp` can take, in ms.
+const SINCE_MAX_MS: i64 = 253_402_300_799_000;
+
+/// Reads earlier messages over one connection, opened when first needed.
+#[derive(Debug)]
+pub struct Replayer {
+    connect: ConnectOptions,
+    client: Mutex<Option<Client>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Replayer {
+    /// Not connected yet.
+    #[must_use]
+    pub fn new(connect: ConnectOptions, metrics: Arc<Metrics>) -> Self {
+        Self { connect, client: Mutex::default(), metrics }
+    }
+
+    /// The messages that are asked for, oldest first.
+    ///
+    /// # Errors
+    /// When PostgreSQL cannot be reached, takes too long or has no such table.
+    pub async fn read(&self, request: &ReplayRequest) -> anyhow::Result<Vec<Replayed>> {
+        self.metrics.replays.increment(1);
+        timeout(TIMEOUT, self.ask(request)).await.context("read earlier messages in time")?
+    }
+
+    async fn ask(&self, request: &ReplayRequest) -> anyhow::Result<Vec<Replayed>> {
+        let mut kept = self.client.lock().await;
+        // Taken out, so that a question that is given up half-way takes its connection with it.
+        let client = match kept.take().filter(|client| !client.is_closed()) {
+            Some(client) => client,
+            None => database::connect(&self.connect).await?,
+        };
+        let rows = ask(&client, request).await;
+        *kept = Some(client);
+        let mut replayed: Vec<Replayed> = rows?.iter().filter_map(message).collect();
+        replayed.reverse();
+        Ok(replayed)
+    }
+}
+
+async fn ask(client: &Client, request: &ReplayRequest) -> anyhow::Result<Vec<Row>> {
+    let sql = if request.is_private {
+        NEWEST.to_owned()
+    } else {
+        NEWEST.replace("private is true", "private is false")
+    };
+    let topic = request.topic.sub_topic().unwrap_or_default();
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+    let since = request.since_ms.clamp(0, SINCE_MAX_MS) as f64;
+    let limit = i64::from(request.limit);
+    let begun = client.batch_execute(BEGIN).await;
+    let rows = match begun {
+        Ok(()) => client
+            .query_typed(
+                &sql,
+                &[(&topic, Type::TEXT), (&since, Type::FLOAT8), (&limit, Type::INT8)],
+            )
+            .await
+            .context("read earlier messages"),
+        Err(error) => Err(error).context("act as the owner of realtime.messages"),
+    };
+    client.batch_execute("rollback").await.context("end the transaction")?;
+    rows
+}
+
+/// Rows that hold nothing are left out.
+fn message(row: &Row) -> Option<Replayed> {
+    let (id, event): (String, String) = (row.try_get(0).ok()?, row.try_get(1).ok()?);
+    let json: Option<String> = row.try_get(2).ok()?;
+    let binary: Option<Vec<u8>> = row.try_get(3).ok()?;
+    let (encoding, payload) = match (binary, json) {
+        (Some(bytes), _) => (Encoding::Binary, Bytes::from(bytes)),
+        (None, Some(json)) => (Encoding::Json, Bytes::from(json)),
+        (None, None) => return None,
+    };
+    let broadcast =
+        UserBroadcast { event: event.into(), metadata: metadata(&id, true), encoding, payload };
+    Some(Replayed { id: id.into(), broadcast })
+}
