@@ -11,6 +11,7 @@ mod join;
 mod longpoll;
 mod messages;
 mod oracle;
+mod partitions;
 mod path;
 mod payloads;
 mod presence;
