@@ -16,6 +16,7 @@ mod path;
 mod payloads;
 mod presence;
 mod regressions;
+mod replay;
 mod sql;
 mod subscribing;
 mod tokens;

@@ -1,11 +1,11 @@
 //! One channel: a topic joined by a connection.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use walcast_protocol::{
-    RawJson, Reference, ServerMessage, Topic,
+    RawJson, Reference, ServerMessage, Topic, broadcast,
     join::{BroadcastConfig, JoinConfig},
-    message::{Extension, Reply, Status},
+    message::{Extension, Reply, Status, UserBroadcast},
 };
 
 use crate::{Event, Output, rate::TokenBucket, subscription::Subscription, tokens::Tokens};
@@ -25,7 +25,18 @@ pub(crate) struct Channel {
     pub(crate) attendance: Attendance,
     pub(crate) tokens: Tokens,
     pub(crate) stage: Stage,
+    pub(crate) history: History,
     pub(crate) subscription: Option<Subscription>,
+}
+
+/// What a join has to do with earlier messages.
+pub(crate) enum History {
+    /// Nothing was asked for so far.
+    Unasked,
+    /// They are being looked for.
+    Asked,
+    /// They are there, oldest first, for the time after the reply.
+    Found(Vec<UserBroadcast>),
 }
 
 /// What a channel has to do with the presence of its topic.
@@ -113,13 +124,29 @@ impl Channel {
         self.tokens.due().min(subscription).min(waiting)
     }
 
+    /// Whether what is said on the topic is kept for the channel.
+    pub(crate) fn hears_topic(&self) -> bool {
+        self.is_joined() || !matches!(self.history, History::Unasked)
+    }
+
     pub(crate) fn is_joined(&self) -> bool {
         matches!(self.stage, Stage::Joined)
     }
 
     /// Takes part in the topic, once the client knows that it is joined.
-    pub(crate) fn listen(&self, id: ChannelId, replication_wait: Duration, out: &mut Vec<Output>) {
+    pub(crate) fn listen(
+        &mut self,
+        id: ChannelId,
+        replication_wait: Duration,
+        out: &mut Vec<Output>,
+    ) {
         out.push(Output::Count(Event::Joined));
+        if let History::Found(messages) = &mut self.history {
+            for broadcast in mem::take(messages) {
+                let message = broadcast::replayed(&self.topic, &self.join_ref, broadcast);
+                out.push(Output::Send(message));
+            }
+        }
         let (topic, is_private) = (self.topic.clone(), self.is_private);
         out.push(Output::JoinTopic { channel: id, topic, is_private });
         if self.attendance.is_enabled {

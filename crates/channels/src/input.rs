@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use walcast_protocol::{ClientMessage, MalformedFrame, RawJson};
+use walcast_protocol::{ClientMessage, MalformedFrame, RawJson, message::UserBroadcast};
 
 use crate::{ChannelId, SubscribeFailure, TokenError, VerifiedClaims};
 
@@ -56,6 +56,14 @@ pub enum Input {
     PresenceRefused {
         /// Whose call.
         channel: ChannelId,
+    },
+    /// The answer to [`Output::Replay`](crate::Output::Replay).
+    Replayed {
+        /// As asked.
+        channel: ChannelId,
+        /// The messages, oldest first, with the metadata that clients get; `None` when they cannot
+        /// be read.
+        messages: Option<Vec<UserBroadcast>>,
     },
     /// The answer to [`Output::AwaitReplication`](crate::Output::AwaitReplication).
     Replication {

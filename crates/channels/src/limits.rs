@@ -45,6 +45,11 @@ pub struct Limits {
     pub token_grace: Duration,
     /// How long a client may be silent; the connection is closed with 1000.
     pub idle_timeout: Duration,
+    /// Earlier messages that a join may have replayed; more are cut off at the older end.
+    pub replay_messages_max: u32,
+    /// Whether public channels may have messages replayed; else their join is refused with
+    /// `UnableToReplayMessages`.
+    pub has_public_replay: bool,
     /// How long a channel waits for messages from the database when it asks to be told; after that
     /// it is closed, with `Replication connection was not established in time`.
     pub replication_wait: Duration,
@@ -75,6 +80,8 @@ impl Default for Limits {
             access_token_throttle: Duration::from_secs(10),
             token_grace: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
+            replay_messages_max: 25,
+            has_public_replay: false,
             replication_wait: Duration::from_mins(1),
             subscribe_wait_max: Duration::from_secs(20),
             waiting_retry: (Duration::from_millis(100), Duration::from_secs(1)),

@@ -3,8 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use walcast_protocol::{
-    CloseCode, ErrorCode, MalformedFrame, ServerMessage, Topic, broadcast::BroadcastFault,
-    join::JoinWarning, presence::Tracked,
+    CloseCode, ErrorCode, MalformedFrame, ServerMessage, Topic,
+    broadcast::BroadcastFault,
+    join::{JoinWarning, Replay},
+    presence::Tracked,
 };
 
 use crate::{ChannelId, SubscribeRequest};
@@ -80,6 +82,21 @@ pub enum Output {
     Untrack {
         /// Which.
         channel: ChannelId,
+    },
+    /// Find earlier messages of the topic; answered by [`Input::Replayed`](crate::Input::Replayed).
+    ///
+    /// From here on the channel hears its topic, too, but is told nothing of it before
+    /// [`Self::JoinTopic`], and then only what it was not given as replayed. It ends with
+    /// [`Self::LeaveTopic`].
+    Replay {
+        /// Who asks.
+        channel: ChannelId,
+        /// The topic.
+        topic: Topic,
+        /// Whether the channel is private; private and public ones do not hear each other.
+        is_private: bool,
+        /// Which messages, with a limit that the server allows.
+        replay: Replay,
     },
     /// Say when messages from the database arrive, or that they do not in time; answered by
     /// [`Input::Replication`](crate::Input::Replication).

@@ -123,6 +123,7 @@ impl Session {
             Input::SubscriptionLost { channel } => self.subscription_lost(channel, out),
             Input::PresenceState { channel, state } => self.presence_state(channel, state, out),
             Input::PresenceRefused { channel } => self.presence_refused(channel, out),
+            Input::Replayed { channel, messages } => self.replayed(channel, messages, out),
             Input::Replication { channel, is_ready } => self.replication(channel, is_ready, out),
             Input::Shutdown => self.close(CloseCode::ServiceRestart, out),
         }
@@ -264,7 +265,7 @@ impl Session {
         if channel.attendance.is_tracked {
             out.push(Output::Untrack { channel: id });
         }
-        if channel.is_joined() {
+        if channel.hears_topic() {
             out.push(Output::LeaveTopic { channel: id });
         }
         Some(channel)

@@ -94,6 +94,36 @@ pub fn named(topic: &Topic, event: &str, payload: &RawJson, id: Option<&str>) ->
     push(topic, RawJson::written(String::from_utf8_lossy(&out).into_owned()))
 }
 
+/// An earlier broadcast, told to one channel: JSON in the text form, with its metadata as `meta`;
+/// bytes in the form that keeps them.
+#[must_use]
+pub fn replayed(topic: &Topic, join_ref: &Reference, broadcast: UserBroadcast) -> ServerMessage {
+    let payload = match broadcast.encoding {
+        Encoding::Json => RawJson::parse(&broadcast.payload),
+        Encoding::Binary => None,
+    };
+    let Some(payload) = payload else {
+        return ServerMessage::UserBroadcast { topic: topic.clone(), broadcast };
+    };
+    let mut out = Vec::with_capacity(payload.as_bytes().len() + broadcast.event.len() + 128);
+    out.extend_from_slice(b"{\"type\":\"broadcast\",\"event\":");
+    push_string(&mut out, &broadcast.event);
+    out.extend_from_slice(b",\"payload\":");
+    out.extend_from_slice(payload.as_bytes());
+    if let Some(metadata) = &broadcast.metadata {
+        out.extend_from_slice(b",\"meta\":");
+        out.extend_from_slice(metadata.as_bytes());
+    }
+    out.push(b'}');
+    ServerMessage::Push {
+        join_ref: join_ref.clone(),
+        topic: topic.clone(),
+        event: Arc::from(EVENT),
+        // Made of strings and JSON, so nothing is lost.
+        payload: RawJson::written(String::from_utf8_lossy(&out).into_owned()),
+    }
+}
+
 fn push(topic: &Topic, payload: RawJson) -> ServerMessage {
     ServerMessage::Push {
         join_ref: Reference::Null,
@@ -153,6 +183,30 @@ mod tests {
             "\u{4}\u{d}\u{1}\u{0}\u{1}realtime:roome [1.0] ",
         );
         check(binary(Encoding::Binary, b"\0"), "-", "\u{4}\u{d}\u{1}\u{0}\u{0}realtime:roome\0");
+    }
+
+    #[test]
+    fn what_is_replayed_says_so_and_belongs_to_its_join() {
+        let check = |encoding, payload, expected: [&str; 2]| {
+            let broadcast = UserBroadcast {
+                event: "e".into(),
+                metadata: Some(json(r#"{"replayed":true,"id":"x"}"#)),
+                encoding,
+                payload: Bytes::from_static(payload),
+            };
+            let join_ref = Reference::text("7");
+            assert_eq!(frames(&replayed(&topic(), &join_ref, broadcast)), expected);
+        };
+        check(
+            Encoding::Json,
+            b"{\"a\": 1.0}",
+            [
+                r#"{"event":"broadcast","payload":{"type":"broadcast","event":"e","payload":{"a": 1.0},"meta":{"replayed":true,"id":"x"}},"ref":null,"topic":"realtime:room"}"#,
+                r#"["7",null,"realtime:room","broadcast",{"type":"broadcast","event":"e","payload":{"a": 1.0},"meta":{"replayed":true,"id":"x"}}]"#,
+            ],
+        );
+        let binary = "\u{4}\u{d}\u{1}\u{1a}\u{0}realtime:roome{\"replayed\":true,\"id\":\"x\"}\0";
+        check(Encoding::Binary, b"\0", ["-", binary]);
     }
 
     #[test]

@@ -51,8 +51,8 @@ pub struct BroadcastConfig {
 pub struct Replay {
     /// Not older than this, in ms since 1970.
     pub since_ms: i64,
-    /// At most so many.
-    pub limit: u8,
+    /// At most so many, at least one; the server has a bound of its own.
+    pub limit: u32,
 }
 
 /// The `presence` part of a join.
@@ -81,9 +81,8 @@ impl fmt::Display for JoinWarning {
 
 /// How long a join waits for its subscription unless it says otherwise.
 const WAIT_DEFAULT: Duration = Duration::from_millis(15_000);
-/// Broadcasts replayed unless the client says otherwise, and at most.
-const REPLAY_LIMIT_DEFAULT: u8 = 10;
-const REPLAY_LIMIT_MAX: u8 = 25;
+/// Broadcasts replayed unless the client says otherwise.
+const REPLAY_LIMIT_DEFAULT: u32 = 10;
 /// Keys of the hosted service begin so; they are not tokens, and clients send them in their place.
 pub(crate) const API_KEY_PREFIX: &str = "sb_";
 
@@ -238,8 +237,8 @@ impl Reader {
         let limit = self
             .integer("config.broadcast.replay.limit", limit)
             .unwrap_or_else(|| REPLAY_LIMIT_DEFAULT.into())
-            .clamp(1, REPLAY_LIMIT_MAX.into());
-        Replay { since_ms, limit: u8::try_from(limit).unwrap_or(REPLAY_LIMIT_MAX) }
+            .max(1);
+        Replay { since_ms, limit: u32::try_from(limit).unwrap_or(u32::MAX) }
     }
 
     fn presence(&mut self, value: Option<&RawValue>) -> PresenceConfig {
@@ -442,7 +441,8 @@ mod tests {
         check("{}", 0, 10);
         check(r#"{"since":17,"limit":3}"#, 17, 3);
         check(r#"{"since":-17,"limit":0}"#, 0, 1);
-        check(r#"{"limit":9000}"#, 0, 25);
+        check(r#"{"limit":9000}"#, 0, 9_000);
+        check(r#"{"limit":9223372036854775807}"#, 0, u32::MAX);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use walcast_channels::Limits;
 
 use crate::{
     auth::TokenVerifier,
@@ -25,7 +26,7 @@ use crate::{
     catalogue::keeper::CatalogueKeeper,
     config::Config,
     http::{self, Health, HttpState, broadcast::BroadcastParts},
-    messages::{Messages, keeper::MessagesKeeper},
+    messages::{Messages, keeper::MessagesKeeper, replay::Replayer},
     outbox::OutboxLimits,
     presence::PresenceTask,
     router::{Router, RouterParts},
@@ -119,7 +120,11 @@ impl App {
         let connections = TaskTracker::new();
         let transport = Arc::new(TransportParts {
             verifier,
-            limits: Arc::new(config.limits.of_connection()),
+            limits: Arc::new(Limits {
+                has_public_replay: config.replication.replay_public_channels,
+                ..config.limits.of_connection()
+            }),
+            replayer: Arc::new(Replayer::new(config.database.clone(), config.limits.payload_bytes)),
             topics,
             presence: presence_handle,
             router: router_handle,

@@ -68,6 +68,8 @@ pub struct ReplicationConfig {
     pub max_record_bytes: usize,
     /// Whether the server creates what is missing in schema `realtime`.
     pub migrate: bool,
+    /// Whether public channels may have earlier messages replayed.
+    pub replay_public_channels: bool,
     /// How long rows of `realtime.messages` are kept.
     pub messages_retention: Duration,
 }
@@ -137,6 +139,8 @@ pub struct LimitsConfig {
     pub presence_calls: u32,
     /// The time in which they count.
     pub presence_window: Duration,
+    /// Earlier messages that a join may have replayed.
+    pub replayed_messages: u32,
     /// The largest frame a client may send.
     pub frame_bytes: usize,
     /// Silence after which a connection is closed.
@@ -211,6 +215,7 @@ impl Config {
                     .number(&options::MAX_PRESENCE_EVENTS_PER_SECOND)?,
                 presence_calls: settings.number(&options::MAX_PRESENCE_CALLS)?,
                 presence_window: settings.duration(&options::PRESENCE_CALLS_WINDOW)?,
+                replayed_messages: settings.number(&options::MAX_REPLAYED_MESSAGES)?,
                 frame_bytes: settings.bytes(&options::MAX_FRAME_BYTES)?,
                 idle_timeout: settings.duration(&options::IDLE_TIMEOUT)?,
                 outbound_queue_frames: settings.number(&options::OUTBOUND_QUEUE_FRAMES)?,
@@ -275,6 +280,7 @@ impl LimitsConfig {
             events_burst: self.events_per_second.saturating_mul(60),
             payload_bytes_max: self.payload_bytes,
             presence_calls_max: (self.presence_calls, self.presence_window),
+            replay_messages_max: self.replayed_messages,
             frame_bytes_max: self.frame_bytes,
             idle_timeout: self.idle_timeout,
             ..Limits::default()
@@ -350,6 +356,7 @@ fn replication(settings: &Settings) -> Result<ReplicationConfig, ConfigError> {
         },
         max_record_bytes: settings.bytes(&options::MAX_RECORD_BYTES)?,
         migrate: settings.boolean(&options::MIGRATE)?,
+        replay_public_channels: settings.boolean(&options::REPLAY_PUBLIC_CHANNELS)?,
         messages_retention: settings.duration(&options::MESSAGES_RETENTION)?,
     })
 }

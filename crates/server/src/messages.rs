@@ -10,6 +10,7 @@
 
 pub mod keeper;
 pub mod partitions;
+pub mod replay;
 
 use std::{
     collections::BTreeSet,
@@ -168,11 +169,9 @@ fn read(row: &Row, layout: Layout) -> Result<StoredMessage, &'static str> {
 /// What goes with a stored message: `{"id": …}`, and whether it is replayed.
 #[must_use]
 pub fn metadata(id: &str, is_replayed: bool) -> Option<RawJson> {
-    let mut metadata = serde_json::json!({ "id": id });
-    if is_replayed && let Some(metadata) = metadata.as_object_mut() {
-        metadata.insert("replayed".to_owned(), true.into());
-    }
-    RawJson::parse(&Bytes::from(metadata.to_string()))
+    let replayed = if is_replayed { "\"replayed\":true," } else { "" };
+    let id = serde_json::Value::from(id);
+    RawJson::parse(&Bytes::from(format!("{{{replayed}\"id\":{id}}}")))
 }
 
 /// The bytes of a bytea in its hex form, `\x…`.

@@ -15,6 +15,7 @@
 mod admission;
 mod driver;
 pub mod longpoll;
+mod replaying;
 pub mod websocket;
 mod writer;
 
@@ -34,6 +35,7 @@ use crate::{
     authz::Authorizer,
     catalogue::keeper::CatalogueKeeper,
     http::Health,
+    messages::replay::Replayer,
     outbox::OutboxLimits,
     presence::PresenceHandle,
     router::{ConnectionId, RouterHandle},
@@ -58,6 +60,8 @@ pub struct TransportParts {
     pub catalogue: Arc<CatalogueKeeper>,
     /// Asks PostgreSQL.
     pub authorizer: Arc<Authorizer>,
+    /// Finds earlier messages from the database.
+    pub replayer: Arc<Replayer>,
     /// Tells when messages from the database arrive.
     pub health: Arc<Health>,
     /// Counts.

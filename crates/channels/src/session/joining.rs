@@ -6,14 +6,14 @@ use walcast_protocol::{
     ClientMessage, CloseCode, ErrorCode, Reference, Topic,
     binding::{assign_ids, echo_all},
     error_code::JoinError,
-    join::JoinConfig,
-    message::{ClientPayload, Extension, Reply, Status},
+    join::{JoinConfig, Replay},
+    message::{ClientPayload, Extension, Reply, Status, UserBroadcast},
 };
 
 use super::{Session, unmatched_topic};
 use crate::{
-    ChannelId, Event, Output, SubscribeRequest, TokenError, VerifiedClaims,
-    channel::{Channel, JoinAnswer, Stage, Verifying, Waiting},
+    ChannelId, Event, Limits, Output, SubscribeRequest, TokenError, VerifiedClaims,
+    channel::{Channel, History, JoinAnswer, Stage, Verifying, Waiting},
     subscribe::read_bindings,
     subscription::Subscription,
     tokens::Tokens,
@@ -124,6 +124,7 @@ impl Session {
             attendance: self.attendance(&verifying.config.presence),
             tokens,
             stage: Stage::Verifying(Box::new(verifying)),
+            history: History::Unasked,
             subscription: None,
         };
         self.channels.insert(id, channel);
@@ -160,6 +161,30 @@ impl Session {
         }
     }
 
+    /// Earlier messages were found: the join goes on, and they follow its reply.
+    pub(super) fn replayed(
+        &mut self,
+        id: ChannelId,
+        messages: Option<Vec<UserBroadcast>>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(channel) = self.channels.get_mut(&id) else { return };
+        if !matches!(channel.history, History::Asked) {
+            return;
+        }
+        match messages {
+            Some(messages) => {
+                channel.history = History::Found(messages);
+                self.proceed(id, out);
+            }
+            None => {
+                let text = "Realtime was unable to replay messages";
+                let error = JoinError::new(ErrorCode::UnableToReplayMessages, text);
+                self.shut_down(id, &error, out);
+            }
+        }
+    }
+
     /// Goes on with a join whose token is valid.
     fn proceed(&mut self, id: ChannelId, out: &mut Vec<Output>) {
         let Some(channel) = self.channels.get_mut(&id) else { return };
@@ -169,9 +194,21 @@ impl Session {
             return;
         };
         let JoinConfig { postgres_changes: items, wait, is_legacy, .. } = &verifying.config;
-        if let Some(error) = refusal(&channel.topic, &verifying.config) {
+        if let Some(error) = refusal(&channel.topic, &verifying.config, &self.limits) {
             self.shut_down(id, &error, out);
             return;
+        }
+        match (&channel.history, verifying.config.broadcast.replay) {
+            (History::Unasked, Some(Replay { since_ms, limit })) => {
+                let limit = limit.min(self.limits.replay_messages_max);
+                let (topic, is_private) = (channel.topic.clone(), channel.is_private);
+                let replay = Replay { since_ms, limit };
+                channel.history = History::Asked;
+                out.push(Output::Replay { channel: id, topic, is_private, replay });
+                return;
+            }
+            (History::Asked, _) => return,
+            (History::Unasked, None) | (History::Found(_), _) => {}
         }
         let bindings = read_bindings(items);
         let wait = wait.filter(|_| !items.is_empty());
@@ -228,11 +265,11 @@ impl Session {
 }
 
 /// What a join with a valid token is refused for.
-fn refusal(topic: &Topic, config: &JoinConfig) -> Option<JoinError> {
+fn refusal(topic: &Topic, config: &JoinConfig, limits: &Limits) -> Option<JoinError> {
     if config.is_private {
         return Some(unavailable::private_channel(topic));
     }
-    config.broadcast.replay.map(|_| {
+    config.broadcast.replay.filter(|_| !limits.has_public_replay).map(|_| {
         let text = "Replay is not allowed for public channels";
         JoinError::new(ErrorCode::UnableToReplayMessages, text)
     })

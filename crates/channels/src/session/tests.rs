@@ -7,6 +7,7 @@ mod limits;
 mod parse_params;
 mod presence;
 mod properties;
+mod replay;
 mod subscribing;
 mod tokens;
 
@@ -33,6 +34,8 @@ struct Client {
     events: Vec<Event>,
     /// The channels that take part in their topics.
     listening: BTreeMap<ChannelId, Topic>,
+    /// The channels that have messages replayed before they do.
+    waiting: BTreeSet<ChannelId>,
     /// The channels that appear there.
     tracked: BTreeSet<ChannelId>,
 }
@@ -56,6 +59,7 @@ impl Client {
             now,
             events: Vec::new(),
             listening: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             tracked: BTreeSet::new(),
         }
     }
@@ -107,11 +111,13 @@ impl Client {
                 Output::Unsubscribe { channel } => lines.push(format!("unsubscribe {}", channel.0)),
                 Output::JoinTopic { channel, topic, is_private: _ } => {
                     assert!(topic.sub_topic().is_some());
+                    self.waiting.remove(&channel);
                     assert_eq!(self.listening.insert(channel, topic), None);
                 }
                 Output::LeaveTopic { channel } => {
                     assert!(!self.tracked.contains(&channel), "nobody stays as a ghost");
-                    assert!(self.listening.remove(&channel).is_some());
+                    let is_waiting = self.waiting.remove(&channel);
+                    assert!(self.listening.remove(&channel).is_some() || is_waiting);
                 }
                 Output::Broadcast { channel, message, include_self } => {
                     assert!(self.listening.contains_key(&channel));
@@ -133,6 +139,13 @@ impl Client {
                 Output::Untrack { channel } => {
                     assert!(self.tracked.remove(&channel));
                     lines.push(format!("untrack {}", channel.0));
+                }
+                Output::Replay { channel, topic, is_private: _, replay } => {
+                    assert!(topic.sub_topic().is_some() && self.waiting.insert(channel));
+                    lines.push(format!(
+                        "replay {} {} since {}",
+                        channel.0, replay.limit, replay.since_ms
+                    ));
                 }
                 Output::AwaitReplication { channel, timeout } => {
                     lines.push(format!("await replication {} {timeout:?}", channel.0));

@@ -198,6 +198,8 @@ options! {
         "Whether serve creates what is missing in schema realtime when it starts: realtime.messages with its functions and publication. Without it, walcast migrate does.";
     MESSAGES_RETENTION: Replication, "messages-retention", [], Kind::Duration, Some("72h"),
         "How long rows of realtime.messages are kept; whole days (UTC) are dropped when all of them is older.";
+    REPLAY_PUBLIC_CHANNELS: Replication, "replay-public-channels", [], Kind::Boolean, Some("false"),
+        "Whether public channels may have earlier messages replayed, too. Everybody with a valid token then reads what SQL sent to public channels since messages-retention. No index helps to find these messages.";
     WAL_BUDGET: Replication, "wal-budget", [], Kind::Bytes, Some("1GiB"),
         "How much write-ahead log the slot may retain. Beyond it the slot is given up for a new one, and clients are told that continuity broke.";
     DELETES_UNVERIFIABLE: Replication, "deletes-unverifiable", [], Kind::Choice(&["send-key", "withhold"]), Some("send-key"),
@@ -248,6 +250,8 @@ options! {
         "How many calls of track and untrack one channel may make within presence-calls-window. One more closes the channel with the message Client presence rate limit exceeded.";
     PRESENCE_CALLS_WINDOW: Limits, "presence-calls-window", [Variable { name: "CLIENT_PRESENCE_WINDOW_MS", convert: value::milliseconds }], Kind::Duration, Some("30s"),
         "The time in which max-presence-calls counts. CLIENT_PRESENCE_WINDOW_MS takes milliseconds.";
+    MAX_REPLAYED_MESSAGES: Limits, "max-replayed-messages", [], Kind::Number { min: 1, max: 10_000 }, Some("25"),
+        "How many earlier messages of realtime.messages a join may have replayed. A join that asks for more gets the newest of them.";
     MAX_FRAME_BYTES: Limits, "max-frame-bytes", [], Kind::Bytes, Some("5000000"),
         "The largest frame a client may send. A larger one closes the connection with code 1009.";
     IDLE_TIMEOUT: Limits, "idle-timeout", [], Kind::Duration, Some("60s"),

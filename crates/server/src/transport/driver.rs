@@ -19,6 +19,7 @@ use walcast_protocol::{ClientMessage, CloseCode, MalformedFrame, ServerMessage, 
 
 use super::{
     TransportParts,
+    replaying::Replaying,
     writer::{Farewell, Outgoing},
 };
 use crate::{
@@ -87,6 +88,8 @@ pub(super) struct Driver {
     errands: HashMap<ChannelId, Vec<AbortHandle>>,
     /// The topics of the joined channels.
     memberships: HashMap<ChannelId, Membership>,
+    /// The channels that have earlier messages replayed.
+    replaying: Replaying,
     /// For the presence of topics.
     visitor: Visitor,
     /// For the router, in order; at most a few per channel.
@@ -121,6 +124,7 @@ impl Driver {
             tasks: JoinSet::new(),
             errands: HashMap::new(),
             memberships: HashMap::new(),
+            replaying: Replaying::default(),
             commands: VecDeque::new(),
             n_channels: 0,
             is_closing: false,
@@ -172,7 +176,7 @@ impl Driver {
                 Some(finished) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                     match finished {
                         Ok(Finished::Checked(checked)) => self.take_checked(*checked),
-                        Ok(Finished::Answer(input)) => self.feed(*input),
+                        Ok(Finished::Answer(input)) => self.take_answer(*input),
                         // A task that was abandoned.
                         Err(_) => {}
                     }
@@ -234,8 +238,11 @@ impl Driver {
                     }
                 }
             }
-            Delivery::Message(TopicMessage { channel, frame, id: _ }) => {
-                if self.session.is_open(channel) {
+            Delivery::Message(message) => {
+                let heard = self.replaying.hear(message);
+                if let Some(TopicMessage { channel, frame, id: _ }) = heard
+                    && self.session.is_open(channel)
+                {
                     self.batch.push(Outgoing { frame, committed_us: None });
                 }
             }
@@ -288,13 +295,28 @@ impl Driver {
             }
             Output::Unsubscribe { channel } => self.unsubscribe(channel),
             Output::JoinTopic { channel, topic, is_private } => {
-                let listener = Listener {
-                    id: ListenerId { connection: self.connection, channel },
-                    version: self.version,
-                    outbox: self.outbox.clone(),
-                };
-                let membership = self.parts.topics.join(TopicName { topic, is_private }, listener);
-                self.memberships.insert(channel, membership);
+                if self.replaying.has(channel) {
+                    for frame in self.replaying.release(channel) {
+                        self.batch.push(Outgoing { frame, committed_us: None });
+                    }
+                } else {
+                    self.listen(channel, TopicName { topic, is_private });
+                }
+            }
+            Output::Replay { channel, topic, is_private, replay } => {
+                let name = TopicName { topic, is_private };
+                self.replaying.begin(channel);
+                self.listen(channel, name.clone());
+                let replayer = Arc::clone(&self.parts.replayer);
+                self.errand(channel, async move {
+                    let messages = replayer.find(&name, replay).await;
+                    if let Err(error) = &messages {
+                        tracing::warn!(
+                            "UnableToReplayMessages: failed to find earlier messages: {error:#}"
+                        );
+                    }
+                    Input::Replayed { channel, messages: messages.ok() }
+                });
             }
             Output::Broadcast { channel, message, include_self } => {
                 self.broadcast(channel, &message, include_self);
@@ -308,6 +330,7 @@ impl Driver {
             Output::Untrack { channel } => self.call(channel, Call::Untrack),
             Output::LeaveTopic { channel } => {
                 self.memberships.remove(&channel);
+                self.replaying.forget(channel);
                 self.end_errands(channel);
             }
             Output::AwaitReplication { channel, timeout } => {
@@ -324,6 +347,28 @@ impl Driver {
             Output::Count(event) => self.count(event),
         }
         None
+    }
+
+    /// Takes part in a topic.
+    fn listen(&mut self, channel: ChannelId, name: TopicName) {
+        let listener = Listener {
+            id: ListenerId { connection: self.connection, channel },
+            version: self.version,
+            outbox: self.outbox.clone(),
+        };
+        let membership = self.parts.topics.join(name, listener);
+        self.memberships.insert(channel, membership);
+    }
+
+    /// What an errand brought.
+    fn take_answer(&mut self, input: Input) {
+        let input = if let Input::Replayed { channel, messages } = input {
+            let messages = self.replaying.found(channel, messages);
+            Input::Replayed { channel, messages }
+        } else {
+            input
+        };
+        self.feed(input);
     }
 
     fn broadcast(&mut self, channel: ChannelId, message: &ServerMessage, include_self: bool) {

@@ -14,6 +14,7 @@ enum Step {
     Lost(u32),
     PresenceState(u32),
     PresenceRefused(u32),
+    Replayed(u32, bool),
     Activity,
     Tick,
     Shutdown,
@@ -50,6 +51,8 @@ fn frames() -> impl Strategy<Value = String> {
             "{}",
             r#"{"private":true}"#,
             r#"{"broadcast":{"ack":true}}"#,
+            r#"{"broadcast":{"replay":{}}}"#,
+            r#"{"broadcast":{"replay":{}},"postgres_changes":[{"table":"t"}],"postgres_changes_options":{"wait":true}}"#,
             r#"{"presence":{"enabled":true,"key":"k"}}"#,
             r#"{"postgres_changes":[{"table":"t"}]}"#,
             r#"{"postgres_changes":[{"table":"t","filter":"x"}]}"#,
@@ -79,6 +82,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => channels().prop_map(Step::Lost),
         1 => channels().prop_map(Step::PresenceRefused),
         1 => channels().prop_map(Step::PresenceState),
+        2 => (channels(), any::<bool>()).prop_map(|(channel, is_found)| Step::Replayed(channel, is_found)),
         2 => Just(Step::Activity),
         2 => Just(Step::Tick),
         1 => any::<u8>().prop_map(|n| if n == 0 { Step::Shutdown } else { Step::Tick }),
@@ -113,6 +117,10 @@ impl Step {
             }
             Self::PresenceState(channel) => client.presence_state(channel),
             Self::PresenceRefused(channel) => client.presence_refused(channel),
+            Self::Replayed(channel, is_found) => {
+                let messages = is_found.then(|| vec![super::replay::message("1")]);
+                client.handle(Input::Replayed { channel: ChannelId(channel), messages })
+            }
             Self::Activity => client.handle(Input::Activity),
             Self::Tick => client.handle(Input::Tick),
             Self::Shutdown => client.handle(Input::Shutdown),
@@ -141,7 +149,7 @@ fn check_frame(line: &str, joined: &mut std::collections::BTreeSet<String>) {
                 assert!(payload[part].is_string(), "{line}");
             }
         }
-        Some("presence_state") => assert!(joined.contains(&key), "{line}"),
+        Some("presence_state" | "broadcast") => assert!(joined.contains(&key), "{line}"),
         Some("phx_close") => assert_eq!(join_ref, reference, "{line}"),
         _ => panic!("an event nobody asked for: {line}"),
     }
@@ -150,7 +158,12 @@ fn check_frame(line: &str, joined: &mut std::collections::BTreeSet<String>) {
 proptest! {
     #[test]
     fn any_order_of_inputs_is_survived(steps in proptest::collection::vec(steps(), 0..120)) {
-        let limits = Limits { channels_max: 3, reference_bytes_max: 8, ..Limits::default() };
+        let limits = Limits {
+            channels_max: 3,
+            reference_bytes_max: 8,
+            has_public_replay: true,
+            ..Limits::default()
+        };
         let mut client = Client::new(Version::V2, limits);
         // Subscriptions the driver would hold: every one is taken back before the end.
         let mut held = std::collections::BTreeSet::new();
@@ -188,7 +201,7 @@ proptest! {
         let n_taken_back = end.iter().filter(|line| line.starts_with("unsubscribe")).count();
         assert!(is_closed || n_taken_back <= held.len());
         assert_eq!(client.session.n_channels(), 0);
-        assert!(client.listening.is_empty());
+        assert!(client.listening.is_empty() && client.waiting.is_empty());
         assert_eq!(client.session.deadline(), Duration::MAX);
     }
 }
