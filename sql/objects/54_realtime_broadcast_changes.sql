@@ -1,9 +1,11 @@
--- realtime.broadcast_changes: for row triggers, sends the change of a row to a private channel.
+-- realtime.broadcast_changes(): sends what happened to a row, from a trigger for each row.
 
 do $walcast$
 begin
-  if to_regnamespace('realtime') is null or to_regprocedure(
-    'realtime.broadcast_changes(text,text,text,text,text,record,record,text)') is not null
+  if to_regnamespace('realtime') is null
+    or not has_schema_privilege('realtime', 'CREATE')
+    or to_regprocedure(
+      'realtime.broadcast_changes(text, text, text, text, text, record, record, text)') is not null
   then
     return;
   end if;
@@ -12,28 +14,31 @@ begin
     new record, old record, level text default 'ROW')
   returns void
   language plpgsql
-  set search_path = ''
   as $$
   declare
-    content jsonb;
+    is_statement pg_catalog.bool := level operator(pg_catalog.=) 'STATEMENT';
+    is_known pg_catalog.bool := operation operator(pg_catalog.=) any (
+      array['INSERT', 'UPDATE', 'DELETE']::pg_catalog.text[]);
   begin
-    if level = 'STATEMENT' then
-      raise exception 'function can only be triggered for each row, not for each statement';
+    if is_statement then
+      raise exception
+        'function can only be triggered for each row, not for each statement';
     end if;
-    if operation is null or operation not in ('INSERT', 'UPDATE', 'DELETE') then
+    if is_known is not true then
       raise exception 'Unexpected operation type: %', operation;
     end if;
-    content := jsonb_build_object(
-      'old_record', to_jsonb(old), 'record', to_jsonb(new), 'operation', operation,
-      'table', table_name, 'schema', table_schema);
-    perform realtime.send(content, event_name, topic_name);
+    perform realtime.send(
+      pg_catalog.jsonb_build_object(
+        'old_record', pg_catalog.to_jsonb(old), 'record', pg_catalog.to_jsonb(new),
+        'operation', operation, 'table', table_name, 'schema', table_schema),
+      event_name, topic_name);
   exception when others then
     raise exception 'Failed to process the row: %', sqlerrm;
   end
   $$;
   comment on function
     realtime.broadcast_changes(text, text, text, text, text, record, record, text) is
-    'For row triggers: sends the change of a row to the private channels of a topic.';
+    'Sends what happened to a row to the private channel of a topic.';
   grant execute on function
     realtime.broadcast_changes(text, text, text, text, text, record, record, text) to public;
   perform pg_temp.walcast_report('created function realtime.broadcast_changes(…)');

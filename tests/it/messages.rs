@@ -203,6 +203,9 @@ async fn a_slot_that_is_older_than_the_publication_is_read_on() -> Result<()> {
             .await?;
         assert_eq!(heard(&mut client, &database).await?.len(), 0);
     }
+    // Nothing was given up for it, and the log was read without gaps.
+    let log = walcast.log().join("\n");
+    assert!(!log.contains("continuity is broken"), "{log}");
     drop(walcast);
     database.remove().await
 }

@@ -96,8 +96,8 @@ error_codes! {
     "The connection joins channels faster than it may; it is closed.",
     "Join with pauses, and do not join again in a loop after an error.";
     UnableToReplayMessages, Reply,
-    "Replay was asked for where it cannot be given.",
-    "Ask for replay on private channels only, or allow it with `replay-public`.";
+    "Replay was asked for where it cannot be given, or the messages could not be read.",
+    "Ask for replay on private channels, or allow it on public ones with replay-public-channels; the server's log says why reading failed.";
     RealtimeDisabledForConfiguration, Reply,
     "A postgres_changes binding cannot be subscribed to.",
     "Check schema, table, filter and columns of the binding, and that the publication has the table.";

@@ -442,7 +442,8 @@ mod tests {
         check("{}", 0, 10);
         check(r#"{"since":17,"limit":3}"#, 17, 3);
         check(r#"{"since":-17,"limit":0}"#, 0, 1);
-        check(r#"{"limit":9000}"#, 0, 25);
+        check(r#"{"limit":9000}"#, 0, 9_000);
+        check(r#"{"limit":9223372036854775807}"#, 0, 10_000);
     }
 
     #[test]

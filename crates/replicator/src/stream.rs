@@ -280,8 +280,7 @@ impl ReplicationStream {
         if error.code != UNDEFINED_OBJECT {
             return classify(ACTION, error);
         }
-        // "publication … does not exist", in whatever language.
-        let named = self.publications.iter().find(|name| error.message.contains(name.as_str()));
+        let named = named_in(&error.message, &self.publications);
         match named.or(self.publications.first()) {
             Some(name) => ReplicationError::PublicationMissing { name: name.clone() },
             None => classify(ACTION, error),
@@ -291,6 +290,13 @@ impl ReplicationStream {
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
+}
+
+/// The publication that "publication … does not exist" is about, in whatever language. One name may
+/// be a part of another.
+fn named_in<'a>(message: &str, publications: &'a [String]) -> Option<&'a String> {
+    let named = publications.iter().filter(|name| message.contains(name.as_str()));
+    named.max_by_key(|name| name.len())
 }
 
 /// What was handed over and given out before the stream begins.
@@ -304,5 +310,21 @@ fn first_position(prepared: &Prepared, resume: Option<&Resume>) -> (Lsn, Taken) 
             (resume.handed_over.min(limit).max(confirmed), resume.taken)
         }
         (SlotStart::Resumed { confirmed }, _, _) => fresh(confirmed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_publication_that_is_missing_is_the_one_whose_whole_name_is_there() {
+        let publications = ["app", "app_messages", "other"].map(str::to_owned);
+        let check = |message, name: Option<&str>| {
+            assert_eq!(named_in(message, &publications).map(String::as_str), name);
+        };
+        check("publication \"app_messages\" does not exist", Some("app_messages"));
+        check("Publikation »app« existiert nicht", Some("app"));
+        check("something else", None);
     }
 }

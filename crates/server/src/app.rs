@@ -25,7 +25,7 @@ use crate::{
     catalogue::keeper::CatalogueKeeper,
     config::Config,
     http::{self, Health, HttpState, broadcast::BroadcastParts},
-    messages::{Messages, keeper::MessagesKeeper, replay::Replayer},
+    messages::{Messages, keeper::MessagesKeeper, recent::RecentTransactions, replay::Replayer},
     outbox::OutboxLimits,
     presence::PresenceTask,
     router::{Router, RouterParts},
@@ -74,6 +74,7 @@ impl App {
         );
         let authorizer = Arc::new(authorizer.looking_into(Arc::clone(&catalogue)));
         let topics = Arc::new(Topics::new(Arc::clone(&metrics)));
+        let recent = Arc::new(RecentTransactions::default());
         let (router, router_handle) = Router::new(RouterParts {
             catalogue: Arc::clone(&catalogue),
             authorizer: Arc::clone(&authorizer),
@@ -84,6 +85,7 @@ impl App {
                 Arc::clone(&topics),
                 Arc::clone(&metrics),
                 config.limits.payload_bytes,
+                Arc::clone(&recent),
             ),
         });
         let keeper = MessagesKeeper::new(
@@ -125,8 +127,14 @@ impl App {
             presence: presence_handle,
             router: router_handle,
             catalogue,
-            authorizer,
-            replayer: Arc::new(Replayer::new(config.database.clone(), Arc::clone(&metrics))),
+            authorizer: Arc::clone(&authorizer),
+            replayer: Arc::new(Replayer::new(
+                config.database.clone(),
+                config.limits.payload_bytes,
+                recent,
+                Arc::clone(&authorizer),
+                Arc::clone(&metrics),
+            )),
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             outbox_limits: OutboxLimits {

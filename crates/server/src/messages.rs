@@ -10,6 +10,7 @@
 
 pub mod keeper;
 pub mod partitions;
+pub mod recent;
 pub mod replay;
 
 use std::{
@@ -24,6 +25,7 @@ use walcast_protocol::{
     message::{Encoding, UserBroadcast},
 };
 
+use self::recent::RecentTransactions;
 use crate::{
     telemetry::Metrics,
     topics::{TopicName, Topics},
@@ -47,6 +49,7 @@ pub struct Messages {
     topics: Arc<Topics>,
     metrics: Arc<Metrics>,
     payload_bytes_max: usize,
+    recent: Arc<RecentTransactions>,
     /// The relation of the last row and where its columns are; rows come in runs.
     last: Option<(Arc<Relation>, Option<Layout>)>,
     /// The reasons that were logged; each is once.
@@ -70,14 +73,21 @@ pub struct StoredMessage {
 impl Messages {
     /// Tells the channels of `topics`.
     #[must_use]
-    pub fn new(topics: Arc<Topics>, metrics: Arc<Metrics>, payload_bytes_max: usize) -> Self {
-        Self { topics, metrics, payload_bytes_max, last: None, logged: Mutex::default() }
+    pub fn new(
+        topics: Arc<Topics>,
+        metrics: Arc<Metrics>,
+        payload_bytes_max: usize,
+        recent: Arc<RecentTransactions>,
+    ) -> Self {
+        let logged = Mutex::default();
+        Self { topics, metrics, payload_bytes_max, recent, last: None, logged }
     }
 
     /// Whether this is a row of `realtime.messages`; an inserted one is broadcast.
     pub fn take(&mut self, event: &RowEvent) -> bool {
         let Some(layout) = self.layout(&event.relation) else { return false };
         if let RowChange::Insert { new } = &event.change {
+            self.recent.note(event.commit.transaction_id);
             self.publish(new, layout);
         }
         true
@@ -169,11 +179,9 @@ fn read(row: &Row, layout: Layout) -> Result<StoredMessage, &'static str> {
 /// What goes with a stored message: `{"id": …}`, and whether it is replayed.
 #[must_use]
 pub fn metadata(id: &str, is_replayed: bool) -> Option<RawJson> {
-    let mut metadata = serde_json::json!({ "id": id });
-    if is_replayed && let Some(metadata) = metadata.as_object_mut() {
-        metadata.insert("replayed".to_owned(), true.into());
-    }
-    RawJson::parse(&Bytes::from(metadata.to_string()))
+    let replayed = if is_replayed { "\"replayed\":true," } else { "" };
+    let id = serde_json::Value::from(id);
+    RawJson::parse(&Bytes::from(format!("{{{replayed}\"id\":{id}}}")))
 }
 
 /// The bytes of a bytea in its hex form, `\x…`.

@@ -198,9 +198,9 @@ options! {
         "Whether serve creates what is missing in schema realtime when it starts: realtime.messages with its functions and publication. Without it, walcast migrate does.";
     MESSAGES_RETENTION: Replication, "messages-retention", [], Kind::Duration, Some("72h"),
         "How long rows of realtime.messages are kept; whole days (UTC) are dropped when all of them is older.";
-    REPLAY_PUBLIC: Replication, "replay-public", [], Kind::Boolean, Some("false"),
+    REPLAY_PUBLIC_CHANNELS: Replication, "replay-public-channels", [], Kind::Boolean, Some("false"),
         "Whether public channels may ask for earlier messages, too. The reference allows it for private ones only.";
-    MAX_REPLAY_MESSAGES: Replication, "max-replay-messages", [], Kind::Number { min: 1, max: 10_000 }, Some("25"),
+    MAX_REPLAYED_MESSAGES: Replication, "max-replayed-messages", [], Kind::Number { min: 1, max: 10_000 }, Some("25"),
         "Earlier messages that a join gets at most.";
     WAL_BUDGET: Replication, "wal-budget", [], Kind::Bytes, Some("1GiB"),
         "How much write-ahead log the slot may retain. Beyond it the slot is given up for a new one, and clients are told that continuity broke.";

@@ -111,7 +111,9 @@ impl MessagesKeeper {
         let mut said = None;
         loop {
             let pause = match self.look().await {
-                Ok(()) => {
+                // The table is about to be made, with its first partitions.
+                Ok(false) => LOOK_AGAIN,
+                Ok(true) => {
                     said = None;
                     LOOK_EVERY
                 }
@@ -133,10 +135,10 @@ impl MessagesKeeper {
         }
     }
 
-    async fn look(&self) -> anyhow::Result<()> {
+    /// Returns whether it was time for it.
+    async fn look(&self) -> anyhow::Result<bool> {
         if *self.migration.lock().await == Migration::Due {
-            // The table is about to be made, with its first partitions.
-            return Ok(());
+            return Ok(false);
         }
         let mut client = database::connect(&self.connect).await?;
         for name in partitions::create(&mut client, now_unix()).await? {
@@ -145,6 +147,6 @@ impl MessagesKeeper {
         for name in partitions::drop_outdated(&mut client, now_unix(), self.retention).await? {
             tracing::info!("dropped partition realtime.{name}, which is older than the retention");
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, Transaction, error::SqlState};
 
 /// The table, if it is there and partitioned, with its owner.
 const OWNER: &str = "select pg_catalog.pg_get_userbyid(relowner) from pg_catalog.pg_class \
@@ -64,14 +64,20 @@ pub async fn create(client: &mut Client, now_unix: u64) -> anyhow::Result<Vec<St
         if found.get(0) {
             continue;
         }
-        transaction
+        let made = transaction
             .batch_execute(&format!(
                 "create table realtime.{name} (like realtime.messages including all); \
                  alter table realtime.messages attach partition realtime.{name} \
                    for values from ('{from}') to ('{to}')"
             ))
-            .await
-            .with_context(|| format!("create partition realtime.{name} as {owner}"))?;
+            .await;
+        match made {
+            Err(error) if is_day_of_others(&error) => {
+                tracing::debug!("realtime.{name} is not made: {error}");
+                continue;
+            }
+            made => made.with_context(|| format!("create partition realtime.{name} as {owner}"))?,
+        }
         transaction.commit().await.with_context(|| format!("create partition realtime.{name}"))?;
         created.push(name);
     }
@@ -109,6 +115,14 @@ pub async fn drop_outdated(
         dropped.push(name);
     }
     Ok(dropped)
+}
+
+/// Whether the day, or a part of it, is held by a partition of others, a default one included: its
+/// rows have their place without us.
+fn is_day_of_others(error: &tokio_postgres::Error) -> bool {
+    [SqlState::INVALID_OBJECT_DEFINITION, SqlState::CHECK_VIOLATION]
+        .iter()
+        .any(|code| error.code() == Some(code))
 }
 
 async fn begin(client: &mut Client) -> anyhow::Result<Transaction<'_>> {

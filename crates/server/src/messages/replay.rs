@@ -10,8 +10,8 @@ use walcast_channels::{ReplayRequest, Replayed};
 use walcast_protocol::message::{Encoding, UserBroadcast};
 use walcast_replicator::ConnectOptions;
 
-use super::metadata;
-use crate::{database, telemetry::Metrics};
+use super::{metadata, recent::RecentTransactions};
+use crate::{authz::Authorizer, database, telemetry::Metrics};
 
 /// How long one question may take, the wait for those before it included.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,13 +23,14 @@ const BEGIN: &str = "begin read only; \
      select pg_catalog.set_config('role', (select pg_catalog.pg_get_userbyid(relowner)::text \
        from pg_catalog.pg_class where oid = 'realtime.messages'::pg_catalog.regclass), true)";
 
-/// The newest first. Rows of one transaction have one time; the number of their command tells their
-/// order, and within one command their place.
+/// The newest first. Rows of one transaction have one time, the moment it began, and random ids; the
+/// number of their command tells their order, and within one command their place. Places alone are not
+/// enough: PostgreSQL fills gaps that older rows left.
 const NEWEST: &str = "select id::text, event, payload::text, binary_payload from realtime.messages \
      where topic = $1 and private is true and extension = 'broadcast' and event is not null \
        and inserted_at >= pg_catalog.timezone('UTC', pg_catalog.to_timestamp($2 / 1000)) \
        and inserted_at < pg_catalog.timezone('UTC', pg_catalog.now()) + interval '1 minute' \
-     order by inserted_at desc, xmin::text::bigint desc, cmin::text::bigint desc, ctid desc \
+     order by inserted_at desc, cmin::text::bigint desc, tableoid desc, ctid desc \
      limit $3";
 
 /// Since when messages are asked for at most: what PostgreSQL's `to_timestamp` can take, in ms.
@@ -40,14 +41,25 @@ const SINCE_MAX_MS: i64 = 253_402_300_799_000;
 pub struct Replayer {
     connect: ConnectOptions,
     client: Mutex<Option<Client>>,
+    payload_bytes_max: usize,
+    recent: Arc<RecentTransactions>,
+    authorizer: Arc<Authorizer>,
     metrics: Arc<Metrics>,
 }
 
 impl Replayer {
-    /// Not connected yet.
+    /// Not connected yet. Messages of more than `payload_bytes_max` are left out: they were not told
+    /// the first time either.
     #[must_use]
-    pub fn new(connect: ConnectOptions, metrics: Arc<Metrics>) -> Self {
-        Self { connect, client: Mutex::default(), metrics }
+    pub fn new(
+        connect: ConnectOptions,
+        payload_bytes_max: usize,
+        recent: Arc<RecentTransactions>,
+        authorizer: Arc<Authorizer>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let client = Mutex::default();
+        Self { connect, client, payload_bytes_max, recent, authorizer, metrics }
     }
 
     /// The messages that are asked for, oldest first.
@@ -60,6 +72,8 @@ impl Replayer {
     }
 
     async fn ask(&self, request: &ReplayRequest) -> anyhow::Result<Vec<Replayed>> {
+        // The channel listens already. What was passed on before it did must be found in the table.
+        self.authorizer.wait_until_visible(&self.recent.ids()).await;
         let mut kept = self.client.lock().await;
         // Taken out, so that a question that is given up half-way takes its connection with it.
         let client = match kept.take().filter(|client| !client.is_closed()) {
@@ -69,6 +83,7 @@ impl Replayer {
         let rows = ask(&client, request).await;
         *kept = Some(client);
         let mut replayed: Vec<Replayed> = rows?.iter().filter_map(message).collect();
+        replayed.retain(|message| message.broadcast.payload.len() <= self.payload_bytes_max);
         replayed.reverse();
         Ok(replayed)
     }
