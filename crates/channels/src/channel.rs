@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use walcast_protocol::{
     RawJson, Reference, ServerMessage, Topic, broadcast,
     join::{BroadcastConfig, JoinConfig},
-    message::{Extension, Reply, Status},
+    message::{Extension, Reply, Status, UserBroadcast},
 };
 
 use crate::{
-    Event, Extensions, Output, Replayed, rate::TokenBucket, rights::PrivateRights,
+    Event, Extensions, Output, rate::TokenBucket, rights::PrivateRights,
     subscription::Subscription, tokens::Tokens,
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct Channel {
     /// Whether it hears its topic.
     pub(crate) is_listening: bool,
     /// Earlier messages that wait for the reply to the join.
-    pub(crate) replayed: Option<Vec<Replayed>>,
+    pub(crate) replayed: Option<Vec<UserBroadcast>>,
     pub(crate) tokens: Tokens,
     pub(crate) stage: Stage,
     pub(crate) subscription: Option<Subscription>,
@@ -155,12 +155,11 @@ impl Channel {
         out.push(Output::Count(Event::Joined));
         self.take_part(id, out);
         if let Some(replayed) = self.replayed.take() {
-            let ids = replayed.iter().map(|message| Arc::clone(&message.id)).collect();
-            for Replayed { broadcast, .. } in replayed {
+            for broadcast in replayed {
                 let message = broadcast::replayed(&self.topic, &self.join_ref, broadcast);
                 out.extend(message.map(Output::Send));
             }
-            out.push(Output::Resume { channel: id, replayed: ids });
+            out.push(Output::Resume { channel: id });
         }
         if self.attendance.is_enabled && self.hears().presence {
             out.push(Output::ShowPresence { channel: id });

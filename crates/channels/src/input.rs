@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use walcast_protocol::{ClientMessage, MalformedFrame, RawJson};
+use walcast_protocol::{ClientMessage, MalformedFrame, RawJson, message::UserBroadcast};
 
-use crate::{
-    ChannelId, Replayed, Rights, RightsFailure, SubscribeFailure, TokenError, VerifiedClaims,
-};
+use crate::{ChannelId, Rights, RightsFailure, SubscribeFailure, TokenError, VerifiedClaims};
 
 /// One thing that happened, in the order in which it did.
 #[derive(Clone, Debug)]
@@ -72,8 +70,9 @@ pub enum Input {
     Replayed {
         /// As asked.
         channel: ChannelId,
-        /// The messages, oldest first, or that they could not be read.
-        result: Result<Vec<Replayed>, ()>,
+        /// The messages with the metadata that clients get, oldest first, or that they could not be
+        /// read.
+        result: Result<Vec<UserBroadcast>, ()>,
     },
     /// The answer to [`Output::AwaitReplication`](crate::Output::AwaitReplication).
     Replication {

@@ -36,7 +36,7 @@ pub use input::Input;
 pub use limits::Limits;
 pub use output::{BroadcastRefusal, Event, Output};
 pub use rate::TokenBucket;
-pub use rights::{Extensions, ReplayRequest, Replayed, Rights, RightsFailure, RightsRequest};
+pub use rights::{Extensions, ReplayRequest, Rights, RightsFailure, RightsRequest};
 pub use session::Session;
 pub use subscribe::{ChangesBinding, SubscribeFailure, SubscribeRequest};
 pub use token::{Token, TokenError, VerifiedClaims};

@@ -73,13 +73,11 @@ pub enum Output {
         /// Which.
         request: Box<ReplayRequest>,
     },
-    /// The earlier messages were sent: what was held back follows, without those that have one of
-    /// these ids, also later.
+    /// The earlier messages were sent: what was held back follows, and what comes live. Messages that
+    /// were stored when the earlier ones were read are left out, since the stream may be behind.
     Resume {
         /// Who.
         channel: ChannelId,
-        /// The ids.
-        replayed: Vec<Arc<str>>,
     },
     /// The channel hears no more of its topic.
     LeaveTopic {

@@ -1,6 +1,6 @@
 //! What a channel may do on its topic, as the policies of `realtime.messages` say.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use walcast_filters::claims::{Claims, Role};
 use walcast_protocol::{ClientMessage, ErrorCode, Topic, broadcast, error_code::JoinError};
@@ -189,13 +189,4 @@ pub struct ReplayRequest {
     pub since_ms: i64,
     /// At most so many, the newest.
     pub limit: u16,
-}
-
-/// An earlier message.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Replayed {
-    /// Its id; a live message with it is not delivered again.
-    pub id: Arc<str>,
-    /// What was said, with its metadata.
-    pub broadcast: walcast_protocol::message::UserBroadcast,
 }

@@ -66,8 +66,6 @@ pub struct StoredMessage {
     pub name: TopicName,
     /// What is said.
     pub broadcast: UserBroadcast,
-    /// Its id, as PostgreSQL writes a uuid.
-    pub id: Box<str>,
 }
 
 impl Messages {
@@ -88,7 +86,7 @@ impl Messages {
         let Some(layout) = self.layout(&event.relation) else { return false };
         if let RowChange::Insert { new } = &event.change {
             self.recent.note(event.commit.transaction_id);
-            self.publish(new, layout);
+            self.publish(new, layout, event.commit.transaction_id);
         }
         true
     }
@@ -104,7 +102,7 @@ impl Messages {
         layout
     }
 
-    fn publish(&self, row: &Row, layout: Layout) {
+    fn publish(&self, row: &Row, layout: Layout, transaction_id: u32) {
         let message = match read(row, layout) {
             Ok(message) => message,
             Err(reason) => return self.skip(reason),
@@ -112,11 +110,11 @@ impl Messages {
         if message.broadcast.payload.len() > self.payload_bytes_max {
             return self.skip("payload_size_exceeded");
         }
-        let StoredMessage { name, broadcast, id } = message;
+        let StoredMessage { name, broadcast } = message;
         let topic = name.topic.clone();
         self.metrics.broadcasts_database.increment(1);
         let message = ServerMessage::UserBroadcast { topic, broadcast };
-        self.topics.publish_stored(&name, &message, &id);
+        self.topics.publish_stored(&name, &message, transaction_id);
     }
 
     fn skip(&self, reason: &'static str) {
@@ -172,7 +170,6 @@ fn read(row: &Row, layout: Layout) -> Result<StoredMessage, &'static str> {
             encoding,
             payload,
         },
-        id: id.into(),
     })
 }
 

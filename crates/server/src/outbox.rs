@@ -42,8 +42,8 @@ pub struct TopicMessage {
     pub channel: ChannelId,
     /// The encoded message.
     pub frame: Frame,
-    /// The id it is stored under, if it is.
-    pub id: Option<Arc<str>>,
+    /// The transaction that stored it, if it is stored.
+    pub transaction_id: Option<u32>,
 }
 
 /// The bounds of a queue.

@@ -159,7 +159,7 @@ impl Topics {
         name: &TopicName,
         message: &'a ServerMessage,
         except: Option<ListenerId>,
-        id: Option<&Arc<str>>,
+        transaction_id: Option<u32>,
         is_heard: impl Fn(Extensions) -> bool,
     ) -> Published<'a> {
         let mut published = Published { message, v1: None, v2: None, v2_text: None, n_queued: 0 };
@@ -170,8 +170,7 @@ impl Topics {
                     continue;
                 }
                 let Some(frame) = published.frame(listener.version) else { continue };
-                let id = id.cloned();
-                let message = TopicMessage { channel: listener.id.channel, frame, id };
+                let message = TopicMessage { channel: listener.id.channel, frame, transaction_id };
                 match listener.outbox.send(Delivery::Message(message)) {
                     Sent::Queued => published.n_queued += 1,
                     Sent::Overflowed => n_overflowed += 1,
@@ -184,11 +183,10 @@ impl Topics {
         published
     }
 
-    /// As [`Self::publish`] for a message that is stored under an id: a channel that had it replayed
-    /// does not hear it again.
-    pub fn publish_stored(&self, name: &TopicName, message: &ServerMessage, id: &str) {
-        let id = Arc::from(id);
-        self.hand_over(name, message, None, Some(&id), |hears| hears.broadcast);
+    /// As [`Self::publish`] for a message that this transaction stored: a channel that asked for
+    /// earlier messages when it was there does not hear it again.
+    pub fn publish_stored(&self, name: &TopicName, message: &ServerMessage, transaction_id: u32) {
+        self.hand_over(name, message, None, Some(transaction_id), |hears| hears.broadcast);
     }
 
     /// How many channels listen to a topic.
@@ -296,7 +294,7 @@ mod tests {
         let mut deliveries = Vec::new();
         while inbox.receive(&mut deliveries, 100).await > 0 {}
         let frame = |delivery| match delivery {
-            Delivery::Message(TopicMessage { channel, frame, id: _ }) => {
+            Delivery::Message(TopicMessage { channel, frame, transaction_id: _ }) => {
                 assert_eq!(channel, ChannelId(7));
                 frame
             }

@@ -15,6 +15,7 @@
 mod admission;
 mod driver;
 pub mod longpoll;
+mod replay;
 pub mod websocket;
 mod writer;
 

@@ -1,9 +1,9 @@
 //! Replay: earlier messages, after the reply to the join and before what comes live.
 
-use walcast_protocol::{ErrorCode, error_code::JoinError, join::Replay};
+use walcast_protocol::{ErrorCode, error_code::JoinError, join::Replay, message::UserBroadcast};
 
 use super::Session;
-use crate::{ChannelId, Output, ReplayRequest, Replayed, channel::Stage, rights::may_not_read};
+use crate::{ChannelId, Output, ReplayRequest, channel::Stage, rights::may_not_read};
 
 impl Session {
     /// Asks for the earlier messages a join wants. The channel listens from here on: what is said in
@@ -28,7 +28,7 @@ impl Session {
     pub(super) fn replayed(
         &mut self,
         id: ChannelId,
-        result: Result<Vec<Replayed>, ()>,
+        result: Result<Vec<UserBroadcast>, ()>,
         out: &mut Vec<Output>,
     ) {
         let Some(channel) = self.channels.get_mut(&id) else { return };

@@ -166,9 +166,7 @@ impl Client {
                     let (since, limit) = (request.since_ms, request.limit);
                     lines.push(format!("replay {} {kind} since {since} limit {limit}", channel.0));
                 }
-                Output::Resume { channel, replayed } => {
-                    lines.push(format!("resume {} after {}", channel.0, replayed.join(" ")));
-                }
+                Output::Resume { channel } => lines.push(format!("resume {}", channel.0)),
                 Output::AwaitReplication { channel, timeout } => {
                     lines.push(format!("await replication {} {timeout:?}", channel.0));
                 }

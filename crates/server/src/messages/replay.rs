@@ -6,19 +6,19 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::{Client, Row, types::Type};
-use walcast_channels::{ReplayRequest, Replayed};
+use walcast_channels::ReplayRequest;
 use walcast_protocol::message::{Encoding, UserBroadcast};
 use walcast_replicator::ConnectOptions;
 
 use super::{metadata, recent::RecentTransactions};
-use crate::{authz::Authorizer, database, telemetry::Metrics};
+use crate::{authz::Authorizer, catalogue::snapshot::Snapshot, database, telemetry::Metrics};
 
 /// How long one question may take, the wait for those before it included.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// As the owner of the table: whether the channel may read was asked before, and policies about
 /// single rows play no part.
-const BEGIN: &str = "begin read only; \
+const BEGIN: &str = "begin isolation level repeatable read read only; \
      set local statement_timeout = '5s'; set local lock_timeout = '2s'; \
      select pg_catalog.set_config('role', (select pg_catalog.pg_get_userbyid(relowner)::text \
        from pg_catalog.pg_class where oid = 'realtime.messages'::pg_catalog.regclass), true)";
@@ -35,6 +35,15 @@ const NEWEST: &str = "select id::text, event, payload::text, binary_payload from
 
 /// Since when messages are asked for at most: what PostgreSQL's `to_timestamp` can take, in ms.
 const SINCE_MAX_MS: i64 = 253_402_300_799_000;
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found {
+    /// The messages with the metadata that clients get, oldest first.
+    pub messages: Vec<UserBroadcast>,
+    /// The transactions whose messages were there to be found.
+    pub snapshot: Snapshot,
+}
 
 /// Reads earlier messages over one connection, opened when first needed.
 #[derive(Debug)]
@@ -66,12 +75,12 @@ impl Replayer {
     ///
     /// # Errors
     /// When PostgreSQL cannot be reached, takes too long or has no such table.
-    pub async fn read(&self, request: &ReplayRequest) -> anyhow::Result<Vec<Replayed>> {
+    pub async fn read(&self, request: &ReplayRequest) -> anyhow::Result<Found> {
         self.metrics.replays.increment(1);
         timeout(TIMEOUT, self.ask(request)).await.context("read earlier messages in time")?
     }
 
-    async fn ask(&self, request: &ReplayRequest) -> anyhow::Result<Vec<Replayed>> {
+    async fn ask(&self, request: &ReplayRequest) -> anyhow::Result<Found> {
         // The channel listens already. What was passed on before it did must be found in the table.
         self.authorizer.wait_until_visible(&self.recent.ids()).await;
         let mut kept = self.client.lock().await;
@@ -82,14 +91,15 @@ impl Replayer {
         };
         let rows = ask(&client, request).await;
         *kept = Some(client);
-        let mut replayed: Vec<Replayed> = rows?.iter().filter_map(message).collect();
-        replayed.retain(|message| message.broadcast.payload.len() <= self.payload_bytes_max);
-        replayed.reverse();
-        Ok(replayed)
+        let (snapshot, rows) = rows?;
+        let mut messages: Vec<UserBroadcast> = rows.iter().filter_map(message).collect();
+        messages.retain(|message| message.payload.len() <= self.payload_bytes_max);
+        messages.reverse();
+        Ok(Found { messages, snapshot })
     }
 }
 
-async fn ask(client: &Client, request: &ReplayRequest) -> anyhow::Result<Vec<Row>> {
+async fn ask(client: &Client, request: &ReplayRequest) -> anyhow::Result<(Snapshot, Vec<Row>)> {
     let sql = if request.is_private {
         NEWEST.to_owned()
     } else {
@@ -99,23 +109,29 @@ async fn ask(client: &Client, request: &ReplayRequest) -> anyhow::Result<Vec<Row
     #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
     let since = request.since_ms.clamp(0, SINCE_MAX_MS) as f64;
     let limit = i64::from(request.limit);
-    let begun = client.batch_execute(BEGIN).await;
-    let rows = match begun {
-        Ok(()) => client
+    let asking = async {
+        client.batch_execute(BEGIN).await.context("act as the owner of realtime.messages")?;
+        let snapshot = client
+            .query_typed("select pg_catalog.pg_current_snapshot()::pg_catalog.text", &[])
+            .await
+            .context("look at the place of the table in the stream")?;
+        let snapshot = snapshot.first().and_then(|row| Snapshot::parse(row.try_get(0).ok()?));
+        let rows = client
             .query_typed(
                 &sql,
                 &[(&topic, Type::TEXT), (&since, Type::FLOAT8), (&limit, Type::INT8)],
             )
             .await
-            .context("read earlier messages"),
-        Err(error) => Err(error).context("act as the owner of realtime.messages"),
+            .context("read earlier messages")?;
+        Ok((snapshot.context("understand the snapshot")?, rows))
     };
+    let found = asking.await;
     client.batch_execute("rollback").await.context("end the transaction")?;
-    rows
+    found
 }
 
 /// Rows that hold nothing are left out.
-fn message(row: &Row) -> Option<Replayed> {
+fn message(row: &Row) -> Option<UserBroadcast> {
     let (id, event): (String, String) = (row.try_get(0).ok()?, row.try_get(1).ok()?);
     let json: Option<String> = row.try_get(2).ok()?;
     let binary: Option<Vec<u8>> = row.try_get(3).ok()?;
@@ -124,7 +140,5 @@ fn message(row: &Row) -> Option<Replayed> {
         (None, Some(json)) => (Encoding::Json, Bytes::from(json)),
         (None, None) => return None,
     };
-    let broadcast =
-        UserBroadcast { event: event.into(), metadata: metadata(&id, true), encoding, payload };
-    Some(Replayed { id: id.into(), broadcast })
+    Some(UserBroadcast { event: event.into(), metadata: metadata(&id, true), encoding, payload })
 }

@@ -1,7 +1,7 @@
 //! The loop of one connection: the same for every kind of socket.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -19,9 +19,11 @@ use walcast_protocol::{ClientMessage, CloseCode, MalformedFrame, ServerMessage, 
 
 use super::{
     TransportParts,
+    replay::{Replay, TooMany},
     writer::{Farewell, Outgoing},
 };
 use crate::{
+    messages::replay::Found,
     outbox::{Change, Delivery, Inbox, Outbox, TopicMessage, queue},
     presence::{self, Call, Visitor},
     router::{ChannelHandle, Command, ConnectionId, PreparedBinding},
@@ -39,9 +41,6 @@ const DELIVERIES_MAX: usize = 16;
 /// Calls of `track` and `untrack` that may wait for the presence of topics; past it the driver takes
 /// nothing more. Closing all channels may exceed it.
 const PRESENCE_COMMANDS_MAX: usize = 64;
-
-/// Messages that are held back for a channel while earlier ones are read; with more, its join fails.
-const HELD_MAX: usize = 1_000;
 
 /// What a socket received.
 #[derive(Debug)]
@@ -64,20 +63,14 @@ struct Checked {
     outcome: Result<Vec<PreparedBinding>, SubscribeFailure>,
 }
 
-/// How far a channel is with its earlier messages.
-enum Replay {
-    /// They are being read; what is published meanwhile is held back.
-    Awaited(Vec<TopicMessage>),
-    /// They were sent, under these ids.
-    Sent(HashSet<Arc<str>>),
-}
-
 /// What a task of the connection found out.
 enum Finished {
     /// Whether a subscription can be made.
     Checked(Box<Checked>),
     /// Something for the session.
     Answer(Box<Input>),
+    /// Earlier messages, or none when they cannot be read.
+    Found { channel: ChannelId, found: Option<Found> },
 }
 
 /// One connection.
@@ -191,6 +184,7 @@ impl Driver {
                     match finished {
                         Ok(Finished::Checked(checked)) => self.take_checked(*checked),
                         Ok(Finished::Answer(input)) => self.feed(*input),
+                        Ok(Finished::Found { channel, found }) => self.take_found(channel, found),
                         // A task that was abandoned.
                         Err(_) => {}
                     }
@@ -257,35 +251,34 @@ impl Driver {
         }
     }
 
-    /// Sends what was published, unless the channel waits for earlier messages or had it among them.
+    /// Sends what was published, unless the channel is given earlier messages.
     fn pass_on(&mut self, message: TopicMessage) {
-        match self.replays.get_mut(&message.channel) {
-            Some(Replay::Awaited(held)) if held.len() < HELD_MAX => {
-                held.push(message);
-                return;
+        let channel = message.channel;
+        let heard = match self.replays.get_mut(&channel) {
+            Some(replay) => replay.hear(message),
+            None => Ok(Some(message)),
+        };
+        match heard {
+            Ok(Some(TopicMessage { frame, .. })) if self.session.is_open(channel) => {
+                self.batch.push(Outgoing { frame, committed_us: None });
             }
-            Some(Replay::Awaited(_)) => {
-                // Whoever asked for messages must not miss some: the join fails.
-                let (channel, result) = (message.channel, Err(()));
-                return self.feed(Input::Replayed { channel, result });
-            }
-            Some(Replay::Sent(ids)) if message.id.as_ref().is_some_and(|id| ids.contains(id)) => {
-                return;
-            }
-            Some(Replay::Sent(_)) | None => {}
-        }
-        if self.session.is_open(message.channel) {
-            self.batch.push(Outgoing { frame: message.frame, committed_us: None });
+            Ok(_) => {}
+            // Whoever asked for messages must not miss some: the join fails.
+            Err(TooMany) => self.feed(Input::Replayed { channel, result: Err(()) }),
         }
     }
 
+    fn take_found(&mut self, channel: ChannelId, found: Option<Found>) {
+        let Some(replay) = self.replays.get_mut(&channel) else { return };
+        let result = found.map(|found| replay.found(found)).ok_or(());
+        self.feed(Input::Replayed { channel, result });
+    }
+
     /// The earlier messages were sent: what was held back follows.
-    fn resume(&mut self, channel: ChannelId, replayed: Vec<Arc<str>>) {
-        let ids = Replay::Sent(replayed.into_iter().collect());
-        if let Some(Replay::Awaited(held)) = self.replays.insert(channel, ids) {
-            for message in held {
-                self.pass_on(message);
-            }
+    fn resume(&mut self, channel: ChannelId) {
+        let held = self.replays.get_mut(&channel).map(Replay::resume).unwrap_or_default();
+        for message in held {
+            self.pass_on(message);
         }
     }
 
@@ -357,16 +350,16 @@ impl Driver {
                 });
             }
             Output::Replay { channel, request } => {
-                self.replays.insert(channel, Replay::Awaited(Vec::new()));
+                self.replays.insert(channel, Replay::default());
                 let replayer = Arc::clone(&self.parts.replayer);
-                self.errand(channel, async move {
-                    let result = replayer.read(&request).await.map_err(|error| {
+                self.task(channel, async move {
+                    let found = replayer.read(&request).await.map_err(|error| {
                         tracing::warn!("UnableToReplayMessages: {error:#}");
                     });
-                    Input::Replayed { channel, result }
+                    Finished::Found { channel, found: found.ok() }
                 });
             }
-            Output::Resume { channel, replayed } => self.resume(channel, replayed),
+            Output::Resume { channel } => self.resume(channel),
             Output::Broadcast { channel, message, include_self } => {
                 self.broadcast(channel, &message, include_self);
             }
@@ -460,7 +453,11 @@ impl Driver {
 
     /// Does something for a channel in a task of its own; the session hears what came of it.
     fn errand(&mut self, channel: ChannelId, errand: impl Future<Output = Input> + Send + 'static) {
-        let task = self.tasks.spawn(async move { Finished::Answer(Box::new(errand.await)) });
+        self.task(channel, async move { Finished::Answer(Box::new(errand.await)) });
+    }
+
+    fn task(&mut self, channel: ChannelId, task: impl Future<Output = Finished> + Send + 'static) {
+        let task = self.tasks.spawn(task);
         let tasks = self.errands.entry(channel).or_default();
         tasks.retain(|task| !task.is_finished());
         tasks.push(task);
