@@ -3,6 +3,7 @@
 mod cpu;
 mod crates;
 mod drain;
+mod fanout;
 mod latency;
 mod subscribers;
 
@@ -52,6 +53,8 @@ enum Part {
     Latency,
     /// What a change costs by the number of subscribers.
     Subscribers,
+    /// What a delivery of a broadcast costs, and a connection that is idle.
+    Fanout,
 }
 
 impl Options {
@@ -81,6 +84,9 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         }
         if options.has(Part::Subscribers) {
             Box::pin(subscribers::run(options)).await?;
+        }
+        if options.has(Part::Fanout) {
+            Box::pin(fanout::run(root, options.rounds, options.seconds)).await?;
         }
         Ok(())
     })
