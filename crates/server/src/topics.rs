@@ -27,6 +27,7 @@ use crate::{
     outbox::{Delivery, Outbox, Sent, TopicMessage},
     router::ConnectionId,
     telemetry::Metrics,
+    transport::wire::{Pushed, Unflushed, Wire, WireFrame},
 };
 
 /// Many more than cores, so that two topics rarely wait for each other.
@@ -61,6 +62,8 @@ pub struct Listener {
     pub hears: Extensions,
     /// Where its frames go.
     pub outbox: Outbox,
+    /// Its socket, where frames may go at once.
+    pub wire: Option<Arc<Wire>>,
 }
 
 /// A topic's listeners.
@@ -162,11 +165,32 @@ impl Topics {
         transaction_id: Option<u32>,
         is_heard: impl Fn(Extensions) -> bool,
     ) -> Published<'a> {
-        let mut published = Published { message, v1: None, v2: None, v2_text: None, n_queued: 0 };
+        let mut published = Published {
+            message,
+            v1: None,
+            v2: None,
+            v2_text: None,
+            wire: [None, None],
+            unflushed: Unflushed::default(),
+            n_queued: 0,
+        };
         let mut n_overflowed = 0;
         self.with_shard(name, |topics| {
             for listener in topics.get(name).into_iter().flat_map(Listeners::values) {
                 if Some(listener.id) == except || !is_heard(listener.hears) {
+                    continue;
+                }
+                if let Some(wire) = &listener.wire {
+                    let Some(frame) = published.wire_frame(listener.version) else { continue };
+                    match wire.push(frame) {
+                        Pushed::Queued => published.n_queued += 1,
+                        Pushed::Dirty => {
+                            published.n_queued += 1;
+                            published.unflushed.add(Arc::clone(wire));
+                        }
+                        Pushed::Overflowed => n_overflowed += 1,
+                        Pushed::Gone => {}
+                    }
                     continue;
                 }
                 let Some(frame) = published.frame(listener.version) else { continue };
@@ -229,6 +253,9 @@ pub struct Published<'a> {
     v1: Option<Option<Frame>>,
     v2: Option<Option<Frame>>,
     v2_text: Option<Option<Frame>>,
+    /// The forms of sockets, one for each serialiser that has them.
+    wire: [Option<Option<WireFrame>>; 2],
+    unflushed: Unflushed,
     n_queued: u64,
 }
 
@@ -237,6 +264,23 @@ impl Published<'_> {
     #[must_use]
     pub fn n_queued(&self) -> u64 {
         self.n_queued
+    }
+
+    /// Leaves it to another to flush the sockets. Without this they are flushed when this is dropped.
+    pub fn flush_later(&mut self, unflushed: &mut Unflushed) {
+        unflushed.append(&mut self.unflushed);
+    }
+
+    fn wire_frame(&mut self, version: Version) -> Option<WireFrame> {
+        let position = usize::from(version != Version::V1);
+        if let Some(Some(known)) = self.wire.get(position) {
+            return known.clone();
+        }
+        let frame = self.frame(version).map(|frame| WireFrame::shared(&frame));
+        if let Some(form) = self.wire.get_mut(position) {
+            *form = Some(frame.clone());
+        }
+        frame
     }
 
     /// The frame for this serialiser, if the message has one there.
@@ -277,7 +321,10 @@ mod tests {
 
     fn listener(connection: u64, version: Version, limits: OutboxLimits) -> (Listener, Inbox) {
         let (outbox, inbox) = queue(limits);
-        (Listener { id: id(connection), version, hears: Extensions::ALL, outbox }, inbox)
+        (
+            Listener { id: id(connection), version, hears: Extensions::ALL, outbox, wire: None },
+            inbox,
+        )
     }
 
     fn message(topic: &str, text: &str) -> ServerMessage {

@@ -15,9 +15,11 @@
 mod admission;
 mod driver;
 pub mod longpoll;
+mod outgoing;
+mod reader;
 mod replay;
 pub mod websocket;
-mod writer;
+pub mod wire;
 
 use std::{
     sync::{

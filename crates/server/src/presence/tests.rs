@@ -58,8 +58,13 @@ impl World {
         let (outbox, inbox) = queue(OutboxLimits { frames: 16, bytes: 16 << 20 });
         let connection = ConnectionId(connection);
         let id = ListenerId { connection, channel: CHANNEL };
-        let listener =
-            Listener { id, version: Version::V2, hears: Extensions::ALL, outbox: outbox.clone() };
+        let listener = Listener {
+            id,
+            version: Version::V2,
+            hears: Extensions::ALL,
+            outbox: outbox.clone(),
+            wire: None,
+        };
         let membership = Some(self.registry.join(room(), listener));
         Client { visitor: self.handle.visitor(connection), outbox, inbox, membership }
     }

@@ -15,12 +15,15 @@ use walcast_channels::{
     ChannelId, Event, Input, Output, Session, SubscribeFailure, SubscribeRequest, Token,
 };
 use walcast_filters::claims::Audience;
-use walcast_protocol::{ClientMessage, CloseCode, MalformedFrame, ServerMessage, Version, frame};
+use walcast_protocol::{
+    ClientMessage, CloseCode, Frame, MalformedFrame, ServerMessage, Version, frame,
+};
 
 use super::{
     TransportParts,
+    outgoing::{Farewell, Outgoing},
     replay::{Replay, TooMany},
-    writer::{Farewell, Outgoing},
+    wire::{Pushed, Unflushed, Wire},
 };
 use crate::{
     messages::replay::Found,
@@ -37,6 +40,9 @@ const BATCH_FRAMES_MAX: usize = 256;
 
 /// Deliveries the driver takes from the inbox at a time.
 const DELIVERIES_MAX: usize = 16;
+
+/// Messages that came together and are taken together.
+const RECEIVED_MAX: usize = 64;
 
 /// Calls of `track` and `untrack` that may wait for the presence of topics; past it the driver takes
 /// nothing more. Closing all channels may exceed it.
@@ -82,6 +88,10 @@ pub(super) struct Driver {
     outbox: Outbox,
     inbox: Inbox,
     farewell: Farewell,
+    /// The sending half of the socket; a transport without one takes batches.
+    wire: Option<Arc<Wire>>,
+    /// Sockets that were pushed to since they were last flushed, the own one among them.
+    unflushed: Unflushed,
     batch: Vec<Outgoing>,
     outputs: Vec<Output>,
     /// The channels that were subscribed or are being checked for it.
@@ -111,6 +121,7 @@ impl Driver {
         token: Token,
         headers: Arc<str>,
         farewell: Farewell,
+        wire: Option<Arc<Wire>>,
     ) -> Self {
         let now = parts.started.elapsed();
         let session = Session::new(version, token, Arc::clone(&parts.limits), now);
@@ -124,6 +135,8 @@ impl Driver {
             outbox,
             inbox,
             farewell,
+            wire,
+            unflushed: Unflushed::default(),
             batch: Vec::new(),
             outputs: Vec::new(),
             subscribed: HashMap::new(),
@@ -144,8 +157,9 @@ impl Driver {
     pub(super) async fn run(
         mut self,
         mut inbound: impl Receive,
-        batches: mpsc::Sender<Vec<Outgoing>>,
+        batches: Option<mpsc::Sender<Vec<Outgoing>>>,
     ) {
+        let wire = self.wire.clone();
         let overflow = self.inbox.overflow();
         let shutdown = self.parts.shutdown.clone();
         let commands = self.parts.router.commands.clone();
@@ -153,8 +167,9 @@ impl Driver {
         let mut is_told_to_stop = false;
         while !self.is_closing {
             let deadline = self.deadline();
-            let has_room = self.batch.len() < BATCH_FRAMES_MAX
-                && self.visitor.n_waiting() < PRESENCE_COMMANDS_MAX;
+            let n_waiting = wire.as_ref().map_or(self.batch.len(), |wire| wire.n_waiting());
+            let has_room =
+                n_waiting < BATCH_FRAMES_MAX && self.visitor.n_waiting() < PRESENCE_COMMANDS_MAX;
             tokio::select! {
                 biased;
                 () = overflow.cancelled() => {
@@ -166,9 +181,10 @@ impl Driver {
                     is_told_to_stop = true;
                     self.feed(Input::Shutdown);
                 }
-                permit = batches.reserve(), if !self.batch.is_empty() => match permit {
-                    Ok(permit) => permit.send(std::mem::take(&mut self.batch)),
-                    Err(_) => self.is_closing = true,
+                () = attention(wire.as_deref()) => self.attend(),
+                permit = room(batches.as_ref()), if !self.batch.is_empty() => match permit {
+                    Some(permit) => permit.send(std::mem::take(&mut self.batch)),
+                    None => self.is_closing = true,
                 },
                 () = tokio::time::sleep_until(deadline) => self.feed(Input::Tick),
                 permit = commands.reserve(), if !self.commands.is_empty() => {
@@ -196,6 +212,13 @@ impl Driver {
                         self.deliver(delivery);
                     }
                     self.take(received);
+                    // What came together is answered together, and passed on together.
+                    for _ in 0..RECEIVED_MAX {
+                        match inbound.received() {
+                            Some(received) if !self.is_closing => self.take(received),
+                            _ => break,
+                        }
+                    }
                 }
                 n_received = self.inbox.receive(&mut deliveries, DELIVERIES_MAX), if has_room => {
                     if n_received == 0 {
@@ -206,8 +229,9 @@ impl Driver {
                     }
                 }
             }
+            self.unflushed.flush();
         }
-        if !self.batch.is_empty() {
+        if let Some(batches) = batches.as_ref().filter(|_| !self.batch.is_empty()) {
             // The writer is gone already when this fails.
             let _ = batches.try_send(std::mem::take(&mut self.batch));
         }
@@ -241,8 +265,7 @@ impl Driver {
             Delivery::Changes(changes) => {
                 for Change { channel, frame, committed_us } in changes {
                     if self.session.is_open(channel) {
-                        let committed_us = Some(committed_us);
-                        self.batch.push(Outgoing { frame, committed_us });
+                        self.send(frame, Some(committed_us));
                     }
                 }
             }
@@ -260,7 +283,7 @@ impl Driver {
         };
         match heard {
             Ok(Some(TopicMessage { frame, .. })) if self.session.is_open(channel) => {
-                self.batch.push(Outgoing { frame, committed_us: None });
+                self.send(frame, None);
             }
             Ok(_) => {}
             // Whoever asked for messages must not miss some: the join fails.
@@ -279,6 +302,36 @@ impl Driver {
         let held = self.replays.get_mut(&channel).map(Replay::resume).unwrap_or_default();
         for message in held {
             self.pass_on(message);
+        }
+    }
+
+    /// Sends a frame: to the socket with the next flush, or with the next batch.
+    fn send(&mut self, frame: Frame, committed_us: Option<i64>) {
+        let Some(wire) = &self.wire else {
+            self.batch.push(Outgoing { frame, committed_us });
+            return;
+        };
+        if wire.push_own(frame.into()) == Pushed::Dirty {
+            self.unflushed.add(Arc::clone(wire));
+        }
+        if let Some(committed_us) = committed_us {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let committed = Duration::from_micros(u64::try_from(committed_us).unwrap_or_default());
+            self.parts.metrics.delivery_seconds.record(now.saturating_sub(committed));
+        }
+    }
+
+    /// The socket takes more, is full for good, or is gone.
+    fn attend(&mut self) {
+        let Some(wire) = &self.wire else { return };
+        if wire.has_overflowed() {
+            self.farewell.abandon(CloseCode::SlowConsumer);
+            wire.abandon();
+            self.is_closing = true;
+        } else if wire.is_broken() {
+            self.is_closing = true;
+        } else {
+            wire.attend();
         }
     }
 
@@ -313,7 +366,7 @@ impl Driver {
         match output {
             Output::Send(message) => {
                 if let Some(frame) = frame::encode(self.version, &message) {
-                    self.batch.push(Outgoing { frame, committed_us: None });
+                    self.send(frame, None);
                 }
             }
             Output::VerifyToken { channel, token } => {
@@ -331,6 +384,8 @@ impl Driver {
                     id: ListenerId { connection: self.connection, channel },
                     version: self.version,
                     hears,
+                    // What is replayed first must not be overtaken.
+                    wire: self.wire.clone().filter(|_| !self.is_replaying(channel)),
                     outbox: self.outbox.clone(),
                 };
                 let membership = self.parts.topics.join(TopicName { topic, is_private }, listener);
@@ -398,9 +453,16 @@ impl Driver {
         self.parts.metrics.broadcasts_websocket.increment(1);
         // Not through the inbox: a client that hears itself could fill that faster than it is
         // emptied, and the copy would come after the reply.
-        if include_self && let Some(frame) = published.frame(self.version) {
-            self.batch.push(Outgoing { frame, committed_us: None });
+        let own = published.frame(self.version).filter(|_| include_self);
+        published.flush_later(&mut self.unflushed);
+        if let Some(frame) = own {
+            self.send(frame, None);
         }
+    }
+
+    /// Whether a channel that joins its topic has asked for earlier messages, or will next.
+    fn is_replaying(&self, channel: ChannelId) -> bool {
+        !self.session.is_open(channel)
     }
 
     fn count(&self, event: Event) {
@@ -518,8 +580,28 @@ impl Driver {
     }
 }
 
+/// Waits until the socket needs attention; for ever without one.
+async fn attention(wire: Option<&Wire>) {
+    match wire {
+        Some(wire) => wire.needs_attention().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for room for a batch; `None` when nobody takes them any more.
+async fn room(
+    batches: Option<&mpsc::Sender<Vec<Outgoing>>>,
+) -> Option<mpsc::Permit<'_, Vec<Outgoing>>> {
+    batches?.reserve().await.ok()
+}
+
 /// The receiving half of a socket.
 pub(super) trait Receive: Send {
     /// The next thing the client sent; cancel-safe.
     fn receive(&mut self) -> impl Future<Output = Inbound> + Send;
+
+    /// What came with it and can be taken without waiting.
+    fn received(&mut self) -> Option<Inbound> {
+        None
+    }
 }

@@ -38,7 +38,7 @@ use super::{
     TransportParts,
     admission::{ConnectParameters, Refusal, admit},
     driver::{Driver, Inbound, Receive},
-    writer::{Farewell, Outgoing, Written},
+    outgoing::{Farewell, Outgoing, Written},
 };
 use crate::{
     http::{cors, json_response},
@@ -201,7 +201,8 @@ impl Sessions {
             metrics.connections_opened.increment(1);
             let shutdown = parts.shutdown.clone();
             let client = Client { inbound, mailbox };
-            Driver::new(parts, version, token, headers, farewell).run(client, batches).await;
+            let driver = Driver::new(parts, version, token, headers, farewell, None);
+            driver.run(client, Some(batches)).await;
             metrics.connections.decrement(1.0);
             tokio::select! {
                 () = sleep(LINGER) => {}

@@ -78,8 +78,12 @@ impl World {
             let (outbox, inbox) = queue(OutboxLimits { frames: 100, bytes: 100_000 });
             let id = ListenerId { connection: ConnectionId(connection), channel: ChannelId(1) };
             let name = TopicName { topic: Topic::of_sub_topic("room"), is_private: false };
-            memberships
-                .push(topics.join(name, Listener { id, version, hears: Extensions::ALL, outbox }));
+            memberships.push(
+                topics.join(
+                    name,
+                    Listener { id, version, hears: Extensions::ALL, outbox, wire: None },
+                ),
+            );
             inboxes.push(inbox);
         }
         Self { parts, token, inboxes, memberships }
@@ -177,7 +181,8 @@ async fn path_segments_are_decoded_and_both_prefixes_served() {
     let (outbox, inbox) = queue(OutboxLimits { frames: 10, bytes: 10_000 });
     let id = ListenerId { connection: ConnectionId(3), channel: ChannelId(1) };
     let name = TopicName { topic: Topic::of_sub_topic("a/b:c é"), is_private: false };
-    let listener = Listener { id, version: Version::V2, hears: Extensions::ALL, outbox };
+    let listener =
+        Listener { id, version: Version::V2, hears: Extensions::ALL, outbox, wire: None };
     world.memberships.push(world.parts.topics.join(name, listener));
     world.inboxes.push(inbox);
     for prefix in ["", "/realtime/v1"] {
