@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
 import { connect, VERSIONS } from './client.mjs'
-import { control, database, healthy, sql, until } from './stack.mjs'
+import { control, database, healthy, sql, until, user } from './stack.mjs'
 
 await healthy()
 
@@ -108,3 +108,71 @@ test('what SQL sends while PostgreSQL restarts arrives once, if it was committed
   assert.deepEqual(numbers, [...new Set(numbers)].sort((a, b) => a - b), 'in order and once')
   assert.deepEqual(committed.filter((n) => !numbers.includes(n)), [], 'all that was committed')
 })
+
+/** Joins a private channel with the token of a user; its states and what it hears. */
+function enter({ supabase }, topic, broadcast = {}) {
+  const heard = []
+  const states = []
+  const channel = supabase.channel(topic, { config: { private: true, broadcast } })
+  channel.on('broadcast', { event: '*' }, (message) => heard.push(message))
+  channel.subscribe((state, error) => states.push(error ? `${state}: ${error.message}` : state))
+  return { channel, heard, states }
+}
+
+for (const vsn of VERSIONS) {
+  test(`${vsn}: changes of rows reach the private channels of those who may read them`, async (t) => {
+    const [alice, bob] = [user(), user()]
+    const table = `deeds_${process.pid}_${n_topics++}`
+    await sql(`
+      create table public.${table} (id int primary key, owner uuid, body text);
+      create function public.tell_${table}() returns trigger language plpgsql security definer set search_path = '' as $$
+      begin
+        perform realtime.broadcast_changes(
+          'deeds:' || coalesce(new.owner, old.owner)::text, tg_op, tg_op, tg_table_name, tg_table_schema, new, old);
+        return null;
+      end $$;
+      create trigger tell after insert or update or delete on public.${table}
+        for each row execute function public.tell_${table}();
+      create policy "own deeds of ${table}" on realtime.messages for select to authenticated
+        using ((select realtime.topic()) = 'deeds:' || (select auth.uid())::text and extension = 'broadcast');`)
+    t.after(() =>
+      sql(`drop policy "own deeds of ${table}" on realtime.messages; drop table public.${table}; drop function public.tell_${table}()`),
+    )
+    const topic = `deeds:${alice.id}`
+    const reader = enter(await connect(t, { vsn, token: alice.token }), topic)
+    await until('Alice is in', () => reader.states.includes('SUBSCRIBED'))
+    const stranger = enter(await connect(t, { vsn, token: bob.token }), topic)
+    await until('Bob is refused', () => stranger.states.some((state) => state.includes('Unauthorized')))
+    const outside = await listen(await connect(t, { vsn }), topic)
+
+    await sql(`insert into public.${table} values (1, '${alice.id}', 'a')`)
+    await sql(`update public.${table} set body = 'b'`)
+    await sql(`delete from public.${table}`)
+    await until('all three', () => reader.heard.length === 3)
+    const row = (body) => ({ id: 1, owner: alice.id, body })
+    const change = (operation, record, old_record, meta) => ({
+      type: 'broadcast',
+      event: operation,
+      payload: { id: meta.id, operation, schema: 'public', table, record, old_record },
+      meta,
+    })
+    const metas = reader.heard.map(({ meta }) => meta)
+    assert.deepEqual(reader.heard, [
+      change('INSERT', row('a'), null, metas[0]),
+      change('UPDATE', row('b'), row('a'), metas[1]),
+      change('DELETE', null, row('b'), metas[2]),
+    ])
+    assert.deepEqual([stranger.heard, outside.heard], [[], []])
+
+    // Whoever comes later asks for them.
+    const since = Date.now() - 600_000
+    await reader.channel.unsubscribe()
+    const later = enter(await connect(t, { vsn, token: alice.token }), topic, { replay: { since, limit: 2 } })
+    await until('the last two', () => later.heard.length === 2)
+    const replayed = (meta) => ({ ...meta, replayed: true })
+    assert.deepEqual(later.heard, [
+      change('UPDATE', row('b'), row('a'), replayed(metas[1])),
+      change('DELETE', null, row('b'), replayed(metas[2])),
+    ].map((message, n) => ({ ...message, payload: { ...message.payload, id: metas[n + 1].id } })))
+  })
+}
