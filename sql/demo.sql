@@ -5,7 +5,7 @@
 -- It owns nothing, bypasses nothing and is no superuser.
 create role walcast login replication noinherit;
 comment on role walcast is 'The login of the walcast server.';
-grant anon, authenticated, service_role to walcast;
+grant anon, authenticated, service_role, supabase_realtime_admin to walcast;
 
 -- Messages: private to their owner unless made public.
 create table public.messages (

@@ -2,7 +2,7 @@
 
 -- The role walcast runs as: no superuser, exactly what docs/guides/self-hosting.md asks for.
 create role walcast login replication noinherit password 'walcast';
-grant anon, authenticated, service_role to walcast;
+grant anon, authenticated, service_role, supabase_realtime_admin to walcast;
 
 -- No row security: everybody sees everything.
 create table public.items (

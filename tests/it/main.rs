@@ -5,6 +5,7 @@ mod broadcast;
 mod commands;
 mod ddl;
 mod failures;
+mod guides;
 mod harness;
 mod idle;
 mod join;

@@ -20,7 +20,7 @@ mod reading;
 mod realistic;
 mod report;
 mod shrink;
-mod stage;
+pub mod stage;
 mod truth;
 mod values;
 mod world;

@@ -2,9 +2,13 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use walcast_tests::{Client, Message, Postgres, Token, Version, Walcast};
+use walcast_server::migrate::{self, Bootstrap, DdlTriggers, Scope};
+use walcast_tests::{Client, Message, Postgres, SUPERUSER, Token, Version, Walcast};
 
-use crate::world::{World, allow_messages};
+use crate::{
+    oracle::stage::connect_options,
+    world::{ALICE, World, allow_messages},
+};
 
 const TOPIC: &str = "realtime:room";
 
@@ -214,6 +218,79 @@ async fn nobody_is_told_twice_or_misses_what_is_sent_while_joining() -> Result<(
         let expected: Vec<String> = (first..300).map(|n| format!("e{n:03}")).collect();
         assert_eq!(found, expected);
     }
+    world.end().await
+}
+
+#[tokio::test]
+async fn a_login_that_only_is_a_member_serves_what_a_superuser_migrated() -> Result<()> {
+    // A server of its own, since roles belong to all databases.
+    let server = Postgres::start_with_prelude().await?;
+    let database = server.database("replay_member").await?;
+    let scope = Scope::Everything {
+        bootstrap: Bootstrap::Yes,
+        ddl_triggers: DdlTriggers::Yes,
+        publication: "supabase_realtime",
+    };
+    let superuser = connect_options(&server, SUPERUSER, database.name());
+    assert!(!migrate::run(&superuser, scope).await?.is_empty());
+    assert_eq!(migrate::run(&superuser, scope).await?, [""; 0], "there is nothing left to do");
+    let walcast = Walcast::on(&database).set("WALCAST_REPLAY_PUBLIC_CHANNELS", "true");
+    let world = World { database, walcast: walcast.start().await? };
+    assert!(
+        world
+            .walcast
+            .log()
+            .iter()
+            .any(|line| line.contains("is not a member of supabase_realtime_admin")),
+        "{}",
+        world.walcast.log_tail()
+    );
+    drop(world.walcast);
+
+    let database = world.database;
+    database
+        .run(
+            "grant supabase_realtime_admin to walcast;
+             select realtime.send('{}', 'before', 'room', false);
+             do $$ declare day text := to_char(timezone('UTC', now()) + interval '3 days', 'YYYY_MM_DD');
+             begin execute format('drop table realtime.%I', 'messages_' || day); end $$;",
+        )
+        .await?;
+    let walcast = Walcast::on(&database).set("WALCAST_REPLAY_PUBLIC_CHANNELS", "true");
+    let world = World { database, walcast: walcast.start().await? };
+    let messages = replayed(&world, Version::V2, json!({})).await?;
+    assert_eq!(events(&messages), ["before"]);
+    // The same for private channels, whose policies it asks as the client.
+    world
+        .database
+        .run(
+            "create policy everybody on realtime.messages for select to authenticated using (true);
+             select realtime.send('{}', 'hidden', 'room');",
+        )
+        .await?;
+    for (token, status) in [(Token::user(ALICE), "ok"), (Token::anon(), "error")] {
+        let mut client = world.walcast.client(&token).await?;
+        let config = json!({"config": {"private": true, "broadcast": {"replay": {}}}});
+        let reply = client.join(TOPIC, &config).await?;
+        assert_eq!(reply.payload["status"], status, "{}", reply.payload_text);
+        if status == "ok" {
+            client
+                .next_where("what was hidden", |message| {
+                    message.payload["event"] == "hidden"
+                        && message.payload["meta"]["replayed"] == true
+                })
+                .await?;
+        }
+    }
+    let owners = world
+        .database
+        .text(
+            "select count(*) || string_agg(distinct pg_get_userbyid(relowner), ',')
+             from pg_inherits join pg_class on pg_class.oid = inhrelid
+             where inhparent = 'realtime.messages'::regclass",
+        )
+        .await?;
+    assert_eq!(owners.as_deref(), Some("5supabase_realtime_admin"));
     world.end().await
 }
 

@@ -37,13 +37,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BROADCAST: &str = "broadcast";
 const PRESENCE: &str = "presence";
 
-/// As the owner, whom policies do not concern; what follows may spend so long.
+/// As the owner, whom policies do not concern; what follows may spend so long. The table is found by
+/// the catalogue: a name would need USAGE on the schema, which the login has as the owner only.
 const AS_OWNER: &str = "select pg_catalog.set_config('statement_timeout', $1, true), \
      pg_catalog.set_config('lock_timeout', $1, true), \
      pg_catalog.set_config('jit', 'off', true), \
-     pg_catalog.set_config('role', (select pg_catalog.pg_get_userbyid(relowner)::pg_catalog.text \
-       from pg_catalog.pg_class where oid operator(pg_catalog.=) \
-         'realtime.messages'::pg_catalog.regclass), true)";
+     pg_catalog.set_config('role', (select pg_catalog.pg_get_userbyid(class.relowner)::pg_catalog.text \
+       from pg_catalog.pg_class as class join pg_catalog.pg_namespace as namespace \
+         on namespace.oid operator(pg_catalog.=) class.relnamespace \
+       where namespace.nspname operator(pg_catalog.=) 'realtime' \
+         and class.relname operator(pg_catalog.=) 'messages'), true)";
 
 const PROBE: &str = "insert into realtime.messages \
        (id, topic, extension, private, inserted_at, updated_at) \

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{sync::Mutex, time::sleep};
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use walcast_change::Lsn;
 use walcast_replicator::ConnectOptions;
@@ -66,7 +67,7 @@ impl MessagesKeeper {
     /// # Errors
     /// When PostgreSQL cannot be reached.
     pub async fn prepare(&self) -> anyhow::Result<Published> {
-        let client = database::connect(&self.connect).await?;
+        let mut client = database::connect(&self.connect).await?;
         let mut migration = self.migration.lock().await;
         if *migration == Migration::Due {
             match migrate::run(&self.connect, Scope::Realtime).await {
@@ -80,6 +81,9 @@ impl MessagesKeeper {
                      there are no private channels; run \"walcast migrate\" as a login that may: \
                      {error:#}"
                 ),
+            }
+            if let Err(error) = create_partitions(&mut client).await {
+                tracing::warn!("failed to make the partitions of realtime.messages: {error:#}");
             }
         }
         let row = client
@@ -141,12 +145,17 @@ impl MessagesKeeper {
             return Ok(false);
         }
         let mut client = database::connect(&self.connect).await?;
-        for name in partitions::create(&mut client, now_unix()).await? {
-            tracing::info!("created partition realtime.{name}");
-        }
+        create_partitions(&mut client).await?;
         for name in partitions::drop_outdated(&mut client, now_unix(), self.retention).await? {
             tracing::info!("dropped partition realtime.{name}, which is older than the retention");
         }
         Ok(true)
     }
+}
+
+async fn create_partitions(client: &mut Client) -> anyhow::Result<()> {
+    for name in partitions::create(client, now_unix()).await? {
+        tracing::info!("created partition realtime.{name}");
+    }
+    Ok(())
 }

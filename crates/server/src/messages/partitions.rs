@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_postgres::{Client, Transaction, error::SqlState};
 
-/// The table, if it is there and partitioned, with its owner.
-const OWNER: &str = "select pg_catalog.pg_get_userbyid(relowner) from pg_catalog.pg_class \
-     where oid operator(pg_catalog.=) pg_catalog.to_regclass('realtime.messages') \
-       and relkind operator(pg_catalog.=) 'p'";
+/// The owner of the table, if it is there and partitioned. By the catalogue: a name would need USAGE
+/// on the schema.
+const OWNER: &str = "select pg_get_userbyid(c.relowner) from pg_class as c \
+       join pg_namespace as n on n.oid = c.relnamespace \
+     where n.nspname = 'realtime' and c.relname = 'messages' and c.relkind = 'p'";
 
 /// The days (UTC) from yesterday to the third from now that have no partition, each with its first
 /// and last moment. Sessions of every time zone write their own wall clock, so yesterday counts.
@@ -21,8 +22,9 @@ const MISSING: &str = "select 'messages_' || to_char(day, 'YYYY_MM_DD'), \
 /// The partitions whose day ended longer ago than the retention. Only what is named like ours.
 const OUTDATED: &str = "select c.relname::text from pg_inherits as i \
        join pg_class as c on c.oid = i.inhrelid \
-       join pg_namespace as n on n.oid = c.relnamespace \
-     where i.inhparent = to_regclass('realtime.messages') and n.nspname = 'realtime' \
+       join pg_class as parent on parent.oid = i.inhparent and parent.relname = 'messages' \
+       join pg_namespace as n on n.oid = c.relnamespace and n.oid = parent.relnamespace \
+     where n.nspname = 'realtime' \
        and case when c.relname ~ '^messages_[0-9]{4}_[0-9]{2}_[0-9]{2}$' \
          then right(c.relname, 10) < \
            to_char(timezone('UTC', to_timestamp($1))::date, 'YYYY_MM_DD') \

@@ -17,11 +17,13 @@ use crate::{authz::Authorizer, catalogue::snapshot::Snapshot, database, telemetr
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// As the owner of the table: whether the channel may read was asked before, and policies about
-/// single rows play no part.
+/// single rows play no part. The table is found by the catalogue: a name would need USAGE on the
+/// schema, which the login has as the owner only.
 const BEGIN: &str = "begin isolation level repeatable read read only; \
      set local statement_timeout = '5s'; set local lock_timeout = '2s'; \
-     select pg_catalog.set_config('role', (select pg_catalog.pg_get_userbyid(relowner)::text \
-       from pg_catalog.pg_class where oid = 'realtime.messages'::pg_catalog.regclass), true)";
+     select pg_catalog.set_config('role', pg_catalog.pg_get_userbyid(c.relowner)::text, true) \
+     from pg_catalog.pg_class as c join pg_catalog.pg_namespace as n on n.oid = c.relnamespace \
+     where n.nspname = 'realtime' and c.relname = 'messages'";
 
 /// The newest first. Rows of one transaction have one time, the moment it began, and random ids; the
 /// number of their command tells their order, and within one command their place. Places alone are not
