@@ -5,6 +5,7 @@ mod broadcast;
 mod commands;
 mod ddl;
 mod failures;
+mod frames;
 mod guides;
 mod harness;
 mod idle;
