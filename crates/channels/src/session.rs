@@ -34,7 +34,8 @@ pub struct Session {
     last_frame: Duration,
     joins: TokenBucket,
     events: TokenBucket,
-    channels: BTreeMap<ChannelId, Channel>,
+    /// Boxed: a node of the map has room for eleven.
+    channels: BTreeMap<ChannelId, Box<Channel>>,
     topics: BTreeMap<Topic, ChannelId>,
     last_channel: ChannelId,
     /// The earliest moment at which a channel has something to do.
@@ -95,7 +96,7 @@ impl Session {
     /// Frames for any other channel must not be sent.
     #[must_use]
     pub fn is_open(&self, channel: ChannelId) -> bool {
-        self.channels.get(&channel).is_some_and(Channel::is_joined)
+        self.channels.get(&channel).is_some_and(|channel| channel.is_joined())
     }
 
     /// How many channels there are, those that are still joining included.
@@ -273,7 +274,7 @@ impl Session {
     }
 
     /// Forgets a channel and takes back what it had.
-    fn remove(&mut self, id: ChannelId, out: &mut Vec<Output>) -> Option<Channel> {
+    fn remove(&mut self, id: ChannelId, out: &mut Vec<Output>) -> Option<Box<Channel>> {
         let channel = self.channels.remove(&id)?;
         self.topics.remove(&channel.topic);
         if let Some(subscription) = &channel.subscription {
@@ -309,13 +310,16 @@ impl Session {
             self.close(CloseCode::Normal, out);
             return;
         }
-        let is_due =
-            |(id, channel): (&ChannelId, &Channel)| (channel.due() <= self.now).then_some(*id);
-        let due: Vec<ChannelId> = self.channels.iter().filter_map(is_due).collect();
+        let due: Vec<ChannelId> = self
+            .channels
+            .iter()
+            .filter_map(|(id, channel)| (channel.due() <= self.now).then_some(*id))
+            .collect();
         for id in due {
             self.fire(id, out);
         }
-        self.next_due = self.channels.values().map(Channel::due).min().unwrap_or(Duration::MAX);
+        self.next_due =
+            self.channels.values().map(|channel| channel.due()).min().unwrap_or(Duration::MAX);
     }
 
     /// Does what is due for a channel.

@@ -3,12 +3,12 @@
 //! Whoever delivers never waits: a queue that is full closes its connection, with a reason, and
 //! nobody else notices (law 3).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::{mpsc, mpsc::error::TrySendError};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use walcast_channels::{ChannelId, Input};
 use walcast_protocol::Frame;
@@ -55,41 +55,56 @@ pub struct OutboxLimits {
     pub bytes: usize,
 }
 
+/// Room for deliveries that an empty queue keeps.
+const KEPT_MAX: usize = 8;
+
 /// The sending side; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     shared: Arc<Shared>,
-    sender: mpsc::Sender<Delivery>,
 }
 
 /// The receiving side.
 #[derive(Debug)]
 pub struct Inbox {
     shared: Arc<Shared>,
-    receiver: mpsc::Receiver<Delivery>,
 }
 
 #[derive(Debug)]
 struct Shared {
     limits: OutboxLimits,
-    waiting_frames: AtomicUsize,
-    waiting_bytes: AtomicUsize,
-    has_overflowed: AtomicBool,
+    /// Not tokio's channel: that keeps room for 32 deliveries, 2 KB for a connection that is idle.
+    queue: Mutex<Queue>,
+    arrived: Notify,
     overflow: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    deliveries: VecDeque<Delivery>,
+    n_frames: usize,
+    n_bytes: usize,
+    has_overflowed: bool,
+    /// Whether the receiving side is gone.
+    is_closed: bool,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Makes the queue of one connection.
 #[must_use]
 pub fn queue(limits: OutboxLimits) -> (Outbox, Inbox) {
-    let (sender, receiver) = mpsc::channel(limits.frames.max(1));
     let shared = Arc::new(Shared {
         limits,
-        waiting_frames: AtomicUsize::new(0),
-        waiting_bytes: AtomicUsize::new(0),
-        has_overflowed: AtomicBool::new(false),
+        queue: Mutex::default(),
+        arrived: Notify::new(),
         overflow: CancellationToken::new(),
     });
-    (Outbox { shared: Arc::clone(&shared), sender }, Inbox { shared, receiver })
+    (Outbox { shared: Arc::clone(&shared) }, Inbox { shared })
 }
 
 /// What became of a delivery.
@@ -106,53 +121,52 @@ pub enum Sent {
 impl Outbox {
     /// Queues a delivery, never waiting.
     pub fn send(&self, delivery: Delivery) -> Sent {
-        if self.shared.has_overflowed.load(Ordering::Relaxed) {
-            return Sent::Gone;
-        }
         let shared = &self.shared;
-        let (frames, bytes) = size(&delivery);
-        let n_frames = shared.waiting_frames.fetch_add(frames, Ordering::Relaxed) + frames;
-        let n_bytes = shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if n_frames > shared.limits.frames || n_bytes > shared.limits.bytes {
-            return self.overflow();
-        }
-        match self.sender.try_send(delivery) {
-            Ok(()) => Sent::Queued,
-            Err(TrySendError::Full(_)) => self.overflow(),
-            Err(TrySendError::Closed(_)) => Sent::Gone,
-        }
-    }
-
-    fn overflow(&self) -> Sent {
-        if self.shared.has_overflowed.swap(true, Ordering::Relaxed) {
+        let (n_frames, n_bytes) = size(&delivery);
+        let mut queue = shared.queue();
+        if queue.has_overflowed || queue.is_closed {
             return Sent::Gone;
         }
-        self.shared.overflow.cancel();
-        Sent::Overflowed
+        queue.n_frames += n_frames;
+        queue.n_bytes += n_bytes;
+        if queue.n_frames > shared.limits.frames || queue.n_bytes > shared.limits.bytes {
+            queue.has_overflowed = true;
+            drop(queue);
+            shared.overflow.cancel();
+            return Sent::Overflowed;
+        }
+        queue.deliveries.push_back(delivery);
+        drop(queue);
+        shared.arrived.notify_one();
+        Sent::Queued
     }
 }
 
 impl Inbox {
-    /// Waits for deliveries and takes at most `n_max`; zero when every sender is gone. Cancel-safe.
-    pub async fn receive(&mut self, into: &mut Vec<Delivery>, n_max: usize) -> usize {
+    /// Waits for deliveries and takes at most `n_max`. Cancel-safe.
+    pub async fn receive(&mut self, into: &mut Vec<Delivery>, n_max: usize) {
         let before = into.len();
-        let n_received = self.receiver.recv_many(into, n_max).await;
-        self.note_taken(into, before);
-        n_received
+        loop {
+            self.receive_waiting(into, n_max);
+            if into.len() > before {
+                return;
+            }
+            self.shared.arrived.notified().await;
+        }
     }
 
     /// Takes at most `n_max` of the deliveries that are there, never waiting.
     pub fn receive_waiting(&mut self, into: &mut Vec<Delivery>, n_max: usize) {
-        let before = into.len();
-        into.extend((0..n_max).map_while(|_| self.receiver.try_recv().ok()));
-        self.note_taken(into, before);
-    }
-
-    fn note_taken(&self, into: &[Delivery], before: usize) {
-        for delivery in into.iter().skip(before) {
-            let (frames, bytes) = size(delivery);
-            self.shared.waiting_frames.fetch_sub(frames, Ordering::Relaxed);
-            self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let mut queue = self.shared.queue();
+        for _ in 0..n_max {
+            let Some(delivery) = queue.deliveries.pop_front() else { break };
+            let (n_frames, n_bytes) = size(&delivery);
+            queue.n_frames = queue.n_frames.saturating_sub(n_frames);
+            queue.n_bytes = queue.n_bytes.saturating_sub(n_bytes);
+            into.push(delivery);
+        }
+        if queue.deliveries.is_empty() && queue.deliveries.capacity() > KEPT_MAX {
+            queue.deliveries = VecDeque::new();
         }
     }
 
@@ -160,6 +174,14 @@ impl Inbox {
     #[must_use]
     pub fn overflow(&self) -> CancellationToken {
         self.shared.overflow.clone()
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue();
+        queue.is_closed = true;
+        queue.deliveries = VecDeque::new();
     }
 }
 
@@ -198,8 +220,9 @@ mod tests {
             assert_eq!(outbox.send(change(n_bytes)), Sent::Queued);
         }
         let mut received = Vec::new();
-        assert_eq!(inbox.receive(&mut received, 2).await, 2);
-        assert_eq!(inbox.receive(&mut received, 2).await, 1);
+        inbox.receive(&mut received, 2).await;
+        assert_eq!(received.len(), 2);
+        inbox.receive(&mut received, 2).await;
         assert_eq!(received.iter().map(size).collect::<Vec<_>>(), [(1, 1), (1, 2), (1, 3)]);
     }
 

@@ -281,15 +281,22 @@ async fn join(socket: &mut TcpStream, topics: &[usize]) -> Result<()> {
         push_client_frame(&mut frames, 1, text.as_bytes());
     }
     socket.write_all(&frames).await?;
-    let (mut answers, mut n_replies) = (Vec::new(), 0);
+    let (mut answers, mut n_replies) = (Vec::with_capacity(4096), 0);
     while n_replies < topics.len() {
         if socket.read_buf(&mut answers).await? == 0 {
             bail!("closed while joining: {}", String::from_utf8_lossy(&answers));
         }
-        n_replies = String::from_utf8_lossy(&answers).matches("\"phx_reply\"").count();
-    }
-    if String::from_utf8_lossy(&answers).contains("\"error\"") {
-        bail!("a join was refused: {}", String::from_utf8_lossy(&answers));
+        let mut rest = &answers[..];
+        while let Some((reply, after)) = next_frame(rest) {
+            let reply = String::from_utf8_lossy(reply);
+            if !reply.contains("\"ok\"") {
+                bail!("a join was refused: {reply}");
+            }
+            n_replies += 1;
+            rest = after;
+        }
+        let n_taken = answers.len() - rest.len();
+        answers.drain(..n_taken);
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ impl Session {
             self.refuse_broadcast(id, reference, BroadcastRefusal::TooLarge, out);
             return;
         }
-        let rights = channel_rights(self.channels.get(&id));
+        let rights = channel_rights(self.channels.get(&id).map(|channel| &**channel));
         if rights.is_some_and(|write| !write.broadcast) {
             self.broadcast_denied(id, reference, out);
             return;

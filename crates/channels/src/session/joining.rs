@@ -130,7 +130,7 @@ impl Session {
             is_listening: false,
             replayed: None,
         };
-        self.channels.insert(id, channel);
+        self.channels.insert(id, Box::new(channel));
         self.topics.insert(topic, id);
         match token {
             Some(token) => out.push(Output::VerifyToken { channel: id, token }),

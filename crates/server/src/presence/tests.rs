@@ -1,8 +1,6 @@
 //! The task without a clock: commands in, deliveries out.
 
-use futures_util::FutureExt as _;
 use serde_json::{Value, json};
-use tokio::task::unconstrained;
 use walcast_channels::Extensions;
 use walcast_protocol::{
     ClientMessage, Frame, Topic, Version, frame,
@@ -96,9 +94,7 @@ impl Client {
 
     fn deliveries(&mut self) -> Vec<Delivery> {
         let mut deliveries = Vec::new();
-        while let Some(1..) = unconstrained(self.inbox.receive(&mut deliveries, 100)).now_or_never()
-        {
-        }
+        self.inbox.receive_waiting(&mut deliveries, 1_000_000);
         deliveries
     }
 }

@@ -155,7 +155,7 @@ impl Driver {
     /// Runs until either side closes. `inbound` is read only while there is room for answers, so
     /// that a client that sends without reading is held back by TCP.
     pub(super) async fn run(
-        mut self,
+        &mut self,
         mut inbound: impl Receive,
         batches: Option<mpsc::Sender<Vec<Outgoing>>>,
     ) {
@@ -220,10 +220,7 @@ impl Driver {
                         }
                     }
                 }
-                n_received = self.inbox.receive(&mut deliveries, DELIVERIES_MAX), if has_room => {
-                    if n_received == 0 {
-                        self.is_closing = true;
-                    }
+                () = self.inbox.receive(&mut deliveries, DELIVERIES_MAX), if has_room => {
                     for delivery in deliveries.drain(..) {
                         self.deliver(delivery);
                     }
@@ -566,7 +563,7 @@ impl Driver {
         self.commands.push_back(Command::Unsubscribe { connection: self.connection, channel });
     }
 
-    async fn forget_subscriptions(mut self) {
+    async fn forget_subscriptions(&mut self) {
         self.tasks.abort_all();
         let channels: Vec<ChannelId> = self.subscribed.keys().copied().collect();
         for channel in channels {

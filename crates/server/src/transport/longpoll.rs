@@ -201,8 +201,9 @@ impl Sessions {
             metrics.connections_opened.increment(1);
             let shutdown = parts.shutdown.clone();
             let client = Client { inbound, mailbox };
-            let driver = Driver::new(parts, version, token, headers, farewell, None);
+            let mut driver = Driver::new(parts, version, token, headers, farewell, None);
             driver.run(client, Some(batches)).await;
+            drop(driver);
             metrics.connections.decrement(1.0);
             tokio::select! {
                 () = sleep(LINGER) => {}

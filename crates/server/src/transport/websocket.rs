@@ -120,8 +120,9 @@ async fn serve(parts: Arc<TransportParts>, admitted: Admitted, upgraded: Upgrade
     drop(taken.read_buf);
     let farewell = Farewell::default();
     let own = Some(Arc::clone(&wire));
-    let driver = Driver::new(parts, version, token, headers, farewell.clone(), own);
+    let mut driver = Driver::new(parts, version, token, headers, farewell.clone(), own);
     driver.run(&mut reader, None).await;
+    drop(driver);
     wire.push_last(WireFrame::new(Kind::Close, close_payload(farewell.code())));
     // A client that does not take the farewell is left without one.
     let _ = timeout(FAREWELL_TIMEOUT, wire.drained()).await;

@@ -362,3 +362,72 @@ impl Drop for Unflushed {
         self.flush();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+    use super::*;
+
+    const LIMITS: OutboxLimits = OutboxLimits { frames: 8, bytes: 100_000_000 };
+
+    async fn pair() -> (Arc<Wire>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let socket = accepted.unwrap().0;
+        socket.writable().await.unwrap();
+        let wire = Wire::new(socket, LIMITS, Arc::new(Metrics::new()));
+        (Arc::new(wire), client.unwrap())
+    }
+
+    fn text(n_bytes: usize) -> Frame {
+        Frame::Text(Bytes::from(vec![b'x'; n_bytes]))
+    }
+
+    #[tokio::test]
+    async fn whoever_pushes_first_flushes_all_of_it() {
+        let (wire, mut client) = pair().await;
+        for _ in 0..3 {
+            let shared = WireFrame::shared(&text(300));
+            assert_eq!(wire.push(shared), Pushed::Dirty);
+            assert_eq!(wire.push(text(2).into()), Pushed::Queued);
+            assert_eq!(wire.push_own(text(70_000).into()), Pushed::Queued);
+            wire.flush();
+            let mut read = vec![0; 304 + 4 + 70_010];
+            client.read_exact(&mut read).await.unwrap();
+            assert_eq!(&read[..5], b"\x81\x7e\x01\x2cx");
+            assert_eq!(&read[304..308], b"\x81\x02xx");
+            assert_eq!(&read[308..319], b"\x81\x7f\0\0\0\0\0\x01\x11\x70x");
+            assert_eq!(wire.n_waiting(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_socket_does_not_take_waits_and_too_much_overflows_once() {
+        let (wire, mut client) = pair().await;
+        // More than any socket buffer takes at once.
+        let large = 60_000_000;
+        assert_eq!(wire.push_own(text(large).into()), Pushed::Dirty);
+        wire.flush();
+        assert_eq!(wire.n_waiting(), 1);
+        for _ in 0..7 {
+            assert_eq!(wire.push(text(1).into()), Pushed::Queued);
+        }
+        assert_eq!(wire.push(text(1).into()), Pushed::Overflowed);
+        assert_eq!(wire.push(text(1).into()), Pushed::Gone);
+        wire.abandon();
+        wire.push_last(WireFrame::new(Kind::Close, Bytes::from_static(b"\x03\xe8")));
+        let reading = tokio::spawn(async move {
+            let mut read = Vec::new();
+            client.read_to_end(&mut read).await.unwrap();
+            read
+        });
+        // The frame that was begun is finished, and the last one follows.
+        wire.drained().await;
+        drop(wire);
+        let read = reading.await.unwrap();
+        assert_eq!(read.len(), large + 10 + 4);
+        assert_eq!(&read[read.len() - 5..], b"x\x88\x02\x03\xe8");
+    }
+}
