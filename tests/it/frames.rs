@@ -71,7 +71,7 @@ impl Socket {
     }
 
     /// The code of the close frame, which is the last thing the server sends.
-    async fn is_closed_with(mut self) -> Result<u16> {
+    async fn closed_with(mut self) -> Result<u16> {
         let (opcode, payload) = self.next().await?;
         assert_eq!(opcode, CLOSE);
         Ok(u16::from_be_bytes([payload[0], payload[1]]))
@@ -144,14 +144,14 @@ async fn what_is_no_frame_closes_its_own_connection() -> Result<()> {
     ] {
         let mut socket = Socket::open(&world).await?;
         socket.send(&bytes).await?;
-        assert_eq!(socket.is_closed_with().await?, 1002, "{what}");
+        assert_eq!(socket.closed_with().await?, 1002, "{what}");
     }
     // Lengths that lie: more than is allowed, as one frame or as fragments, or more than comes.
     for announced in [5_000_001_u64, u64::MAX] {
         let mut socket = Socket::open(&world).await?;
         let head = [&[FINAL | TEXT, 0x80 | 127][..], &announced.to_be_bytes(), &[0; 4]].concat();
         socket.send(&head).await?;
-        assert_eq!(socket.is_closed_with().await?, 1009);
+        assert_eq!(socket.closed_with().await?, 1009);
     }
     let mut waiting = Socket::open(&world).await?;
     waiting.send(&frame(FINAL | TEXT, HEARTBEAT)[..20]).await?;

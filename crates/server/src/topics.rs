@@ -66,6 +66,23 @@ pub struct Listener {
     pub wire: Option<Arc<Wire>>,
 }
 
+/// How a message gets to the listeners of a topic.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// Who does not hear it.
+    except: Option<ListenerId>,
+    /// The transaction that stored it.
+    transaction_id: Option<u32>,
+    /// Whether it is written to sockets at once.
+    is_direct: bool,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self { except: None, transaction_id: None, is_direct: true }
+    }
+}
+
 /// A topic's listeners.
 type Listeners = HashMap<ListenerId, Listener>;
 
@@ -149,20 +166,21 @@ impl Topics {
         message: &'a ServerMessage,
         except: Option<ListenerId>,
     ) -> Published<'a> {
-        self.hand_over(name, message, except, None, |hears| hears.broadcast)
+        self.hand_over(name, message, Way { except, ..Way::default() }, |hears| hears.broadcast)
     }
 
-    /// Hands a change of presence to every listener of a topic.
+    /// Hands a change of presence to every listener of a topic, by way of the connection's task: the
+    /// whole state goes that way, and a change must not overtake it.
     pub fn publish_presence(&self, name: &TopicName, message: &ServerMessage) {
-        self.hand_over(name, message, None, None, |hears| hears.presence);
+        let way = Way { is_direct: false, ..Way::default() };
+        self.hand_over(name, message, way, |hears| hears.presence);
     }
 
     fn hand_over<'a>(
         &self,
         name: &TopicName,
         message: &'a ServerMessage,
-        except: Option<ListenerId>,
-        transaction_id: Option<u32>,
+        way: Way,
         is_heard: impl Fn(Extensions) -> bool,
     ) -> Published<'a> {
         let mut published = Published {
@@ -177,10 +195,10 @@ impl Topics {
         let mut n_overflowed = 0;
         self.with_shard(name, |topics| {
             for listener in topics.get(name).into_iter().flat_map(Listeners::values) {
-                if Some(listener.id) == except || !is_heard(listener.hears) {
+                if Some(listener.id) == way.except || !is_heard(listener.hears) {
                     continue;
                 }
-                if let Some(wire) = &listener.wire {
+                if let Some(wire) = listener.wire.as_ref().filter(|_| way.is_direct) {
                     let Some(frame) = published.wire_frame(listener.version) else { continue };
                     match wire.push(frame) {
                         Pushed::Queued => published.n_queued += 1,
@@ -194,6 +212,7 @@ impl Topics {
                     continue;
                 }
                 let Some(frame) = published.frame(listener.version) else { continue };
+                let Way { transaction_id, .. } = way;
                 let message = TopicMessage { channel: listener.id.channel, frame, transaction_id };
                 match listener.outbox.send(Delivery::Message(message)) {
                     Sent::Queued => published.n_queued += 1,
@@ -210,7 +229,8 @@ impl Topics {
     /// As [`Self::publish`] for a message that this transaction stored: a channel that asked for
     /// earlier messages when it was there does not hear it again.
     pub fn publish_stored(&self, name: &TopicName, message: &ServerMessage, transaction_id: u32) {
-        self.hand_over(name, message, None, Some(transaction_id), |hears| hears.broadcast);
+        let way = Way { transaction_id: Some(transaction_id), ..Way::default() };
+        self.hand_over(name, message, way, |hears| hears.broadcast);
     }
 
     /// How many channels listen to a topic.
