@@ -226,7 +226,7 @@ impl Driver {
                     }
                 }
             }
-            self.unflushed.flush();
+            self.unflushed.flush_in_turns().await;
         }
         if let Some(batches) = batches.as_ref().filter(|_| !self.batch.is_empty()) {
             // The writer is gone already when this fails.

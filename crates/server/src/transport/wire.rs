@@ -28,6 +28,9 @@ use crate::{outbox::OutboxLimits, telemetry::Metrics};
 /// Pieces that are written in one system call.
 const SLICES_MAX: usize = 64;
 
+/// Connections that are flushed before others run.
+const TURN: usize = 128;
+
 /// The longest head of a frame from a server: it has no mask.
 const HEAD_BYTES_MAX: usize = 10;
 
@@ -71,6 +74,8 @@ struct Queue {
     n_bytes: usize,
     /// Whether somebody is about to flush.
     is_dirty: bool,
+    /// Whether the close frame is there; nothing may follow it.
+    has_last: bool,
 }
 
 /// What became of a frame.
@@ -181,6 +186,9 @@ impl Wire {
     /// Queues a frame of the connection's own task, which holds itself back while too much waits.
     pub(super) fn push_own(&self, frame: WireFrame) -> Pushed {
         let mut queue = self.queue();
+        if queue.has_last || self.is_broken() {
+            return Pushed::Gone;
+        }
         queue.n_bytes += frame.len();
         queue.frames.push_back(frame);
         if queue.is_dirty || self.is_blocked.load(Ordering::Relaxed) {
@@ -289,9 +297,12 @@ impl Wire {
         queue.n_bytes = queue.frames.iter().map(WireFrame::len).sum();
     }
 
-    /// The last frame, whatever waits before it.
+    /// The close frame, whatever waits before it; only the first one counts.
     pub(super) fn push_last(&self, frame: WireFrame) {
         let mut queue = self.queue();
+        if std::mem::replace(&mut queue.has_last, true) {
+            return;
+        }
         queue.n_bytes += frame.len();
         queue.frames.push_back(frame);
         drop(queue);
@@ -347,6 +358,18 @@ impl Unflushed {
     /// Remembers a connection.
     pub fn add(&mut self, wire: Arc<Wire>) {
         self.0.push(wire);
+    }
+
+    /// Flushes all, and lets others run in between: a write takes microseconds, and there may be
+    /// thousands.
+    pub(super) async fn flush_in_turns(&mut self) {
+        while self.0.len() > TURN {
+            for wire in self.0.drain(..TURN) {
+                wire.flush();
+            }
+            tokio::task::yield_now().await;
+        }
+        self.flush();
     }
 
     /// Flushes all.
