@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use walcast_tests::{Client, Database, Message, Postgres, Token, Version, Walcast};
 
 use crate::world::{VERSIONS, World, allow_messages};
@@ -179,6 +180,73 @@ async fn what_was_sent_while_the_server_was_down_arrives_afterwards() -> Result<
     );
     drop(walcast);
     database.remove().await
+}
+
+/// Sends numbered messages over and over until it is told to stop, and gives those whose commit was
+/// confirmed; others may have been committed, too.
+async fn keep_sending(
+    url: String,
+    sent: watch::Sender<i64>,
+    stopped: watch::Receiver<bool>,
+) -> Vec<i64> {
+    let mut committed = Vec::new();
+    while !*stopped.borrow() {
+        let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
+        let Ok((session, connection)) = connected else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        tokio::spawn(connection);
+        while !*stopped.borrow() {
+            sent.send_modify(|n| *n += 1);
+            let n = *sent.borrow();
+            let payload = json!({ "n": n });
+            let sql = format!("select realtime.send('{payload}', 'e', 'room', false)");
+            if session.batch_execute(&sql).await.is_err() {
+                break;
+            }
+            committed.push(n);
+        }
+    }
+    committed
+}
+
+#[tokio::test]
+async fn what_is_committed_while_postgresql_restarts_arrives_once_and_in_order() -> Result<()> {
+    let mut server = Postgres::start_with_prelude().await?;
+    let database = server.database("messages_restart").await?;
+    allow_messages(&database).await?;
+    let mut walcast = Walcast::on(&database).start().await?;
+    let mut client = joined(&walcast, Version::V2).await?;
+    let (sent, n_sent) = watch::channel(0);
+    let (stop, stopped) = watch::channel(false);
+    let url = database.superuser_url().to_owned();
+    let sending = tokio::spawn(keep_sending(url.clone(), sent, stopped));
+    let number = |message: &Message| message.payload["payload"]["n"].as_i64();
+    let mut numbers = Vec::new();
+    let first = client.next_where("the first", |message| number(message).is_some()).await?;
+    numbers.extend(number(&first));
+    server.stop()?;
+    walcast.unhealthy().await?;
+    server.start_again().await?;
+    walcast.ready().await?;
+    let before = *n_sent.borrow();
+    let later = |message: &Message| number(message).is_some_and(|n| n > before);
+    let one_more = client.next_where("one that was sent since", later).await?;
+    numbers.extend(client.take_inbox().iter().filter_map(number));
+    numbers.extend(number(&one_more));
+    stop.send_replace(true);
+    let committed = sending.await?;
+
+    let (session, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    session.batch_execute("select realtime.send('{}', 'end', 'room', false)").await?;
+    client.next_where("the end", |message| message.payload["event"] == "end").await?;
+    numbers.extend(client.take_inbox().iter().filter_map(number));
+    assert!(numbers.is_sorted_by(|a, b| a < b), "in order and once: {numbers:?}");
+    let missing: Vec<&i64> = committed.iter().filter(|n| !numbers.contains(n)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {numbers:?}");
+    Ok(())
 }
 
 #[tokio::test]

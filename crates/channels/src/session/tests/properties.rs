@@ -198,7 +198,8 @@ proptest! {
             assert!(client.session.n_channels() <= 3);
             for channel in (0..30).map(ChannelId) {
                 let is_listening = client.listening.contains_key(&channel);
-                assert_eq!(is_listening, client.session.is_open(channel), "{described}");
+                // A channel that has earlier messages replayed listens before it is open.
+                assert!(is_listening || !client.session.is_open(channel), "{described}");
             }
             if is_handled {
                 assert!(client.session.deadline() > client.now, "{described}");
