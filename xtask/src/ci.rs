@@ -55,6 +55,18 @@ const STEPS: &[Step] = &[
         needs: Some("tests/clients/run.sh"),
     },
     Step {
+        name: "soak",
+        program: "sh",
+        // Built by the step "build", beside the program under test.
+        arguments: &[
+            "-c",
+            "soak=$(dirname \"$WALCAST_BIN\")/soak && \
+             \"$soak\" --minutes 0.4 --connections 100 && \
+             \"$soak\" --minutes 0.4 --connections 100 --kill",
+        ],
+        needs: None,
+    },
+    Step {
         name: "vectors",
         program: "cargo",
         arguments: &["xtask", "vectors"],

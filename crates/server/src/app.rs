@@ -154,6 +154,8 @@ impl App {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             metrics_secret: config.http.metrics_secret.clone(),
+            verifier: Arc::clone(&transport.verifier),
+            connections: connections.clone(),
         });
         let routes = http::routes(state)
             .merge(http::broadcast::routes(broadcast))
@@ -181,7 +183,7 @@ impl App {
                     router_shutdown.cancel();
                 }
             }),
-            tokio::spawn(http::serve(listener, routes, shutdown.clone())),
+            tokio::spawn(http::serve(listener, http::with_request_ids(routes), shutdown.clone())),
         ];
         tracing::info!(%address, "listening");
         Ok(Self { address, config, health, connections, tasks, shutdown })

@@ -5,6 +5,7 @@
 
 pub mod broadcast;
 mod health;
+mod request_id;
 mod responses;
 mod serve;
 
@@ -17,13 +18,18 @@ use axum::{
     Router,
     extract::State,
     http::{HeaderMap, StatusCode, header},
+    middleware,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
+use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use walcast_replicator::Secret;
 
-use crate::{auth, telemetry::Metrics};
+use crate::{
+    auth::{self, TokenVerifier},
+    telemetry::Metrics,
+};
 
 pub use health::{Condition, Health};
 pub use responses::{error_response, json_response};
@@ -44,6 +50,10 @@ pub struct HttpState {
     pub metrics: Arc<Metrics>,
     /// The secret that signs tokens for `/metrics`, when they are not open.
     pub metrics_secret: Option<Secret>,
+    /// Checks the tokens of those who ask for the health of the tenant.
+    pub verifier: Arc<TokenVerifier>,
+    /// The connections that are open.
+    pub connections: TaskTracker,
 }
 
 /// The routes for people and machines that watch the server, with a 404 for everything else.
@@ -55,6 +65,8 @@ pub fn routes(state: Arc<HttpState>) -> Router {
         .route("/healthcheck", get(healthcheck))
         .route("/metrics", get(metrics))
         .route("/api/ping", get(ping))
+        .route("/api/tenants/{tenant}/health", get(tenant_health))
+        .route("/realtime/v1/api/tenants/{tenant}/health", get(tenant_health))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(cors())
@@ -91,6 +103,31 @@ async fn metrics(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Res
         return error_response(StatusCode::UNAUTHORIZED, "a token for the metrics is required");
     }
     ([(header::CONTENT_TYPE, METRICS_TYPE)], state.metrics.render()).into_response()
+}
+
+/// What Supabase's compose file asks for, with the key of anonymous clients. One process serves one
+/// database, whatever the tenant is called. Always 200 for those who may ask, as with the reference.
+async fn tenant_health(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Response {
+    let is_verified =
+        bearer(&headers).is_some_and(|token| state.verifier.verify(token, now_unix()).is_ok());
+    if !is_verified {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let is_up = |condition: &Condition| *condition == Condition::Up;
+    let body = serde_json::json!({"data": {
+        "healthy": state.health.is_up(),
+        "db_connected": is_up(&state.health.database()),
+        "replication_connected": is_up(&state.health.stream()),
+        "connected_cluster": state.connections.len(),
+        "region": "local",
+        "node": "walcast",
+    }});
+    json_response(StatusCode::OK, &body)
+}
+
+/// Puts an `x-request-id` on every answer of these routes.
+pub fn with_request_ids(routes: Router) -> Router {
+    routes.layer(middleware::from_fn(request_id::identify))
 }
 
 async fn ping() -> Response {

@@ -8,7 +8,12 @@ use serde_json::{Value, json};
 use tower_service::Service;
 
 use super::*;
-use crate::auth::{TokenRequest, mint};
+use crate::{
+    auth::{TokenRequest, mint},
+    config::JwtConfig,
+};
+
+const SECRET: &str = "hunter2-hunter2-hunter2-hunter2";
 
 struct Answer {
     status: StatusCode,
@@ -31,6 +36,11 @@ fn state(metrics_secret: Option<&str>) -> Arc<HttpState> {
         health: Arc::new(Health::new()),
         metrics: Arc::new(Metrics::new()),
         metrics_secret: metrics_secret.map(Secret::new),
+        verifier: Arc::new(TokenVerifier::new(&JwtConfig {
+            secret: Some(Secret::new(SECRET)),
+            ..JwtConfig::default()
+        })),
+        connections: TaskTracker::new(),
     })
 }
 
@@ -45,7 +55,8 @@ async fn ask(
         request = request.header(*name, *value);
     }
     let request = request.body(Body::empty()).unwrap();
-    let response = routes(Arc::clone(state)).call(request).await.unwrap();
+    let mut routes = with_request_ids(routes(Arc::clone(state)));
+    let response = routes.call(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, 1 << 20).await.unwrap();
     Answer {
@@ -169,4 +180,46 @@ async fn any_origin_may_ask() {
 fn the_page_and_a_websocket_router_can_be_merged() {
     let websocket = Router::new().route("/socket/websocket", get(ping));
     drop(routes(state(None)).merge(websocket));
+}
+
+#[tokio::test]
+async fn the_health_of_the_tenant_is_told_to_those_with_a_token() {
+    let state = state(None);
+    let request = TokenRequest {
+        role: "anon".to_owned(),
+        subject: None,
+        claims: serde_json::Map::new(),
+        expires_in: std::time::Duration::from_secs(60),
+    };
+    let token = format!("Bearer {}", mint(&Secret::new(SECRET), &request, now_unix()).unwrap());
+    let path = "/api/tenants/realtime-dev/health";
+    for (method, has_body) in [(Method::GET, true), (Method::HEAD, false)] {
+        let answer = ask(&state, method, path, &[("authorization", &token)]).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(!answer.body.is_empty(), has_body);
+    }
+    let answer = ask(&state, Method::GET, path, &[("authorization", &token)]).await;
+    assert_eq!(answer.json()["data"]["healthy"], false);
+    state.health.set_database(Condition::Up);
+    state.health.set_stream(Condition::Up);
+    let answer = ask(&state, Method::GET, path, &[("authorization", &token)]).await;
+    let expected = json!({"data": {"healthy": true, "db_connected": true,
+        "replication_connected": true, "connected_cluster": 0, "region": "local",
+        "node": "walcast"}});
+    assert_eq!(answer.json(), expected);
+    for headers in [&[][..], &[("authorization", "Bearer x")]] {
+        let answer = ask(&state, Method::GET, path, headers).await;
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (403, ""));
+    }
+}
+
+#[tokio::test]
+async fn every_answer_carries_an_id() {
+    let state = state(None);
+    for path in ["/", "/healthcheck", "/nothing"] {
+        let answer = ask(&state, Method::GET, path, &[("x-request-id", "my-request-7")]).await;
+        assert_eq!(answer.header("x-request-id"), "my-request-7", "{path}");
+        let answer = ask(&state, Method::GET, path, &[]).await;
+        assert_eq!(answer.header("x-request-id").len(), 32, "{path}");
+    }
 }
