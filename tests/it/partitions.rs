@@ -130,3 +130,20 @@ async fn days_that_others_hold_are_left_to_them() -> Result<()> {
     drop(client);
     database.remove().await
 }
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_told_and_the_other_days_are_made() -> Result<()> {
+    let (database, mut client) = without_partitions("partitions_taken").await?;
+    partitions::create(&mut client, BEFORE_MIDNIGHT).await?;
+    database
+        .run(
+            "alter table realtime.messages detach partition realtime.messages_2026_11_26;
+             drop table realtime.messages_2026_11_29;",
+        )
+        .await?;
+    let error = partitions::create(&mut client, BEFORE_MIDNIGHT).await.unwrap_err().to_string();
+    assert!(error.contains("realtime.messages_2026_11_26 is no partition"), "{error}");
+    assert_eq!(partitions_of(&database).await?, "11_25 11_27 11_28 11_29");
+    drop(client);
+    database.remove().await
+}

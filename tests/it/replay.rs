@@ -163,7 +163,8 @@ async fn only_what_is_as_young_as_asked_is_replayed() -> Result<()> {
             "insert into realtime.messages (topic, extension, payload, event, private, inserted_at)
              select 'room', 'broadcast', '{}', name, false, timezone('UTC', now()) + age
              from (values ('old', interval '-2 hours'), ('young', interval '-10 minutes'),
-                          ('ahead', interval '9 hours')) as times(name, age);",
+                          ('in Tokyo', interval '9 hours'),
+                          ('never sent', interval '16 hours')) as times(name, age);",
         )
         .await?;
     let now_ms = world
@@ -173,10 +174,10 @@ async fn only_what_is_as_young_as_asked_is_replayed() -> Result<()> {
         .unwrap_or_default()
         .parse::<i64>()?;
     for (since, expected) in [
-        (json!(now_ms - 3_600_000), &["young"][..]),
-        (json!(0), &["old", "young"]),
-        (json!(-5), &["old", "young"]),
-        (json!("soon"), &["old", "young"]),
+        (json!(now_ms - 3_600_000), &["young", "in Tokyo"][..]),
+        (json!(0), &["old", "young", "in Tokyo"]),
+        (json!(-5), &["old", "young", "in Tokyo"]),
+        (json!("soon"), &["old", "young", "in Tokyo"]),
         (json!(i64::MAX), &[]),
     ] {
         let messages = replayed(&world, Version::V2, json!({"since": since})).await?;

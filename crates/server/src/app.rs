@@ -18,6 +18,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use walcast_change::Lsn;
 
 use crate::{
     auth::TokenVerifier,
@@ -96,6 +97,7 @@ impl App {
         let source = Source {
             messages: Arc::clone(&keeper),
             without_messages_until: None,
+            passed: Lsn::ZERO,
             connect: config.database.clone(),
             options: config.replication.options.clone(),
             router: router_handle.clone(),

@@ -9,16 +9,22 @@ use walcast_replicator::{ConnectOptions, Host, SslMode, tls_client_config};
 /// Opens a connection.
 ///
 /// # Errors
-/// When PostgreSQL cannot be reached or refuses; the text says what to do, and never shows the
-/// password.
+/// When PostgreSQL cannot be reached, refuses or is not done with the login in time; the text says what
+/// to do, and never shows the password.
 pub async fn connect(options: &ConnectOptions) -> anyhow::Result<Client> {
     let config = settings(options);
     let tls = tls_client_config(options.ssl_mode, options.ssl_root_cert.as_deref())
         .context("set up TLS for PostgreSQL")?;
     let connector = MakeRustlsConnect::new(ClientConfig::clone(&tls));
-    let (client, connection) = config.connect(connector).await.with_context(|| {
-        format!("connect to PostgreSQL at {} as {}", place(options), options.user)
-    })?;
+    // The driver's own limit ends with the TCP connection; whatever answers there may say nothing.
+    let connecting = tokio::time::timeout(options.connect_timeout, config.connect(connector));
+    let (client, connection) = connecting
+        .await
+        .with_context(|| format!("log in within {:?}", options.connect_timeout))
+        .and_then(|connected| connected.map_err(anyhow::Error::from))
+        .with_context(|| {
+            format!("connect to PostgreSQL at {} as {}", place(options), options.user)
+        })?;
     // The task ends by itself once the client is dropped or the server goes away; statements
     // then fail with an error of their own, so its result adds nothing.
     tokio::spawn(async move {

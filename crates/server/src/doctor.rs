@@ -4,6 +4,7 @@
 //! facts      one question over the catalogue           database → Facts
 //! server     settings, login, roles                    Facts → Findings
 //! stream     publications, slot                        Facts → Findings
+//! messages   realtime.messages                         Facts → Findings
 //! tables     keys, identity, policies, grants          Facts → Findings
 //! policies   who decides them                          Listed → Findings
 //! finding    one line
@@ -11,6 +12,7 @@
 
 mod facts;
 mod finding;
+mod messages;
 mod policies;
 mod server;
 mod stream;
@@ -67,6 +69,7 @@ pub async fn run(config: &Config) -> anyhow::Result<ExitCode> {
 fn check(facts: &Facts, wanted: Wanted<'_>) -> Vec<Finding> {
     let mut findings = server::check(facts);
     findings.extend(stream::check(facts, wanted));
+    findings.extend(messages::check(facts));
     findings.extend(tables::check(facts));
     findings
 }
@@ -116,6 +119,12 @@ mod tests {
                 { "name": "walcast_drop", "exists": true, "is_enabled": true },
             ],
             "slot": null,
+            "messages": {
+                "owner": "supabase_realtime_admin",
+                "owner_may_be_set": true,
+                "is_partitioned": true,
+                "is_published": true,
+            },
             "tables": [{
                 "schema": "public",
                 "name": "messages",

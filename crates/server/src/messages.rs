@@ -41,7 +41,10 @@ const SCHEMA: &str = "realtime";
 const TABLE: &str = "messages";
 
 /// The columns that a message is made of, in the order of [`Layout`].
-const COLUMNS: [&str; 6] = ["topic", "event", "payload", "binary_payload", "private", "id"];
+const COLUMNS: [&str; 6] = ["topic", "event", "payload", "private", "id", BINARY_PAYLOAD];
+
+/// The one that a table made by an older Supabase lacks.
+const BINARY_PAYLOAD: &str = "binary_payload";
 
 /// Turns rows into broadcasts.
 #[derive(Debug)]
@@ -56,8 +59,8 @@ pub struct Messages {
     logged: Mutex<BTreeSet<&'static str>>,
 }
 
-/// The positions of [`COLUMNS`].
-type Layout = [usize; 6];
+/// The positions of [`COLUMNS`]; `None` for one that the table may lack and does.
+type Layout = [Option<usize>; 6];
 
 /// A message as its row says it.
 #[derive(Debug, Eq, PartialEq)]
@@ -139,17 +142,19 @@ fn layout_of(relation: &Relation) -> Option<Layout> {
     if !is_ours {
         return None;
     }
-    let mut layout = [0; 6];
-    for (position, name) in layout.iter_mut().zip(COLUMNS) {
-        *position = relation.columns.iter().position(|column| &*column.name == name)?;
-    }
-    Some(layout)
+    let layout =
+        COLUMNS.map(|name| relation.columns.iter().position(|column| &*column.name == name));
+    let is_whole = layout
+        .iter()
+        .zip(COLUMNS)
+        .all(|(position, name)| position.is_some() || name == BINARY_PAYLOAD);
+    is_whole.then_some(layout)
 }
 
 /// Reads a row; what is missing is named as the reference names it.
 fn read(row: &Row, layout: Layout) -> Result<StoredMessage, &'static str> {
-    let [topic, event, payload, binary_payload, private, id] =
-        layout.map(|position| match row.cell(position) {
+    let [topic, event, payload, private, id, binary_payload] =
+        layout.map(|position| match row.cell(position?) {
             Cell::Text(text) => Some(text),
             Cell::Null | Cell::Unchanged => None,
         });
@@ -223,6 +228,7 @@ mod tests {
         assert!(!is_ours("public", "messages", &COLUMNS));
         assert!(!is_ours("realtime", "messagesx", &COLUMNS));
         assert!(!is_ours("realtime", "messages_of_a_user", &["id", "topic"]));
+        assert!(is_ours("realtime", "messages", &COLUMNS[..5]), "as before binary messages");
     }
 
     fn row(cells: [Option<&str>; 6]) -> Row {
@@ -234,13 +240,13 @@ mod tests {
     }
 
     fn read_row(cells: [Option<&str>; 6]) -> Result<StoredMessage, &'static str> {
-        read(&row(cells), [0, 1, 2, 3, 4, 5])
+        read(&row(cells), [0, 1, 2, 3, 4, 5].map(Some))
     }
 
     #[test]
     fn a_row_becomes_a_broadcast_with_its_id() {
         let message =
-            read_row([Some("room:1"), Some("e"), Some("{\"a\": 1}"), None, Some("t"), Some("x")])
+            read_row([Some("room:1"), Some("e"), Some("{\"a\": 1}"), Some("t"), Some("x"), None])
                 .unwrap();
         assert_eq!(message.name.topic.as_str(), "realtime:room:1");
         assert!(message.name.is_private);
@@ -251,26 +257,26 @@ mod tests {
     #[test]
     fn bytes_come_out_of_their_hex_form() {
         let message =
-            read_row([Some("r"), Some("e"), None, Some("\\x00ffAb"), Some("f"), Some("x")])
+            read_row([Some("r"), Some("e"), None, Some("f"), Some("x"), Some("\\x00ffAb")])
                 .unwrap();
         assert_eq!(&*message.broadcast.payload, b"\0\xff\xab");
         assert_eq!(message.broadcast.encoding, Encoding::Binary);
         assert!(!message.name.is_private);
         for broken in ["00", "\\x0", "\\x0g"] {
-            let read = read_row([Some("r"), Some("e"), None, Some(broken), Some("f"), Some("x")]);
+            let read = read_row([Some("r"), Some("e"), None, Some("f"), Some("x"), Some(broken)]);
             assert_eq!(read, Err("payload_malformed"), "{broken}");
         }
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        let whole = [Some("r"), Some("e"), Some("{}"), None, Some("f"), Some("x")];
+        let whole = [Some("r"), Some("e"), Some("{}"), Some("f"), Some("x"), None];
         for (position, reason) in [
             (0, "topic_missing"),
             (1, "event_missing"),
             (2, "payload_missing"),
-            (4, "private_missing"),
-            (5, "id_missing"),
+            (3, "private_missing"),
+            (4, "id_missing"),
         ] {
             let mut cells = whole;
             cells[position] = None;

@@ -3,6 +3,8 @@
 //! Every object is idempotent and creates only what is missing, so the same list is applied each
 //! time, in one transaction, by one walcast at a time.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use walcast_replicator::ConnectOptions;
 
@@ -104,9 +106,12 @@ pub async fn run(connect: &ConnectOptions, scope: Scope<'_>) -> anyhow::Result<V
     let mut client = database::connect(connect).await?;
     let transaction = client.transaction().await.context("cannot begin the migration")?;
     transaction
-        .execute("select pg_catalog.pg_advisory_xact_lock($1)", &[&LOCK])
+        .batch_execute(&format!("set local lock_timeout = '{}s'", scope.lock_timeout().as_secs()))
         .await
-        .context("cannot wait for other migrations")?;
+        .context("cannot limit the wait for locks")?;
+    transaction.execute("select pg_catalog.pg_advisory_xact_lock($1)", &[&LOCK]).await.context(
+        "another session holds the lock of migrations; see pg_locks, locktype 'advisory', for who",
+    )?;
     let publication = match scope {
         Scope::Everything { publication, .. } => publication,
         Scope::Realtime => "",
@@ -149,6 +154,15 @@ pub async fn run(connect: &ConnectOptions, scope: Scope<'_>) -> anyhow::Result<V
 }
 
 impl Scope<'_> {
+    /// How long a migration waits for each lock. Any session may hold them, so the server, which
+    /// tries again, does not let its stream wait for long.
+    fn lock_timeout(self) -> Duration {
+        match self {
+            Self::Everything { .. } => Duration::from_secs(30),
+            Self::Realtime => Duration::from_secs(2),
+        }
+    }
+
     fn has(self, applied: Applied) -> bool {
         match (self, applied) {
             (_, Applied::Realtime) => true,

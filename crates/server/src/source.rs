@@ -78,6 +78,8 @@ pub struct Source {
     /// Up to where the stream goes without messages from SQL: the slot is older than their
     /// publication, and decodes each change with the catalogue of its time.
     pub without_messages_until: Option<Lsn>,
+    /// The last such place that the stream has passed.
+    pub passed: Lsn,
 }
 
 /// Why a stream ended without an error.
@@ -86,8 +88,8 @@ enum Ended {
     RouterGone,
     /// The database answers no questions, so nothing can be delivered.
     Unanswered,
-    /// The stream has passed the place from which on it can bring messages from SQL.
-    PastPublication,
+    /// The stream can bring messages from SQL when it is started again.
+    MessagesAppeared,
 }
 
 /// Counts looks at a database that answers no questions.
@@ -111,8 +113,8 @@ impl Source {
             let attempt = self.stream(&mut resume, &mut backoff, &mut said, &shutdown);
             let pause = match attempt.await {
                 Ok(Ended::Shutdown | Ended::RouterGone) => return,
-                Ok(Ended::PastPublication) => {
-                    self.without_messages_until = None;
+                Ok(Ended::MessagesAppeared) => {
+                    self.passed = self.without_messages_until.take().unwrap_or(self.passed);
                     continue;
                 }
                 Ok(Ended::Unanswered) => {
@@ -167,7 +169,7 @@ impl Source {
         self.health.set_stream(Condition::Up);
         self.health.set_messages(brings_messages);
         self.check_database().await;
-        let outcome = self.pump(&mut stream, backoff, shutdown).await;
+        let outcome = self.pump(&mut stream, brings_messages, backoff, shutdown).await;
         *resume = Some(stream.resume());
         match outcome {
             Ok(Ended::Shutdown) => {
@@ -183,14 +185,20 @@ impl Source {
     async fn options(&mut self) -> ReplicationOptions {
         let mut options = self.options.clone();
         match self.messages.prepare().await {
-            Ok(Published { is_there: true, written }) => match &mut self.without_messages_until {
-                // The publication was created before this place.
-                Some(until) => *until = written,
+            Ok(Some(Published { since, written })) => match &mut self.without_messages_until {
+                // The publication was created before the first of these places. A transaction that is
+                // older may commit after it, so the next time takes a later one.
+                Some(until) => *until = if since > self.passed { since } else { written },
                 None => options.publications.push(PUBLICATION.to_owned()),
             },
-            Ok(Published { is_there: false, .. }) => self.without_messages_until = None,
+            Ok(None) => self.without_messages_until = None,
             // What is wrong is told by the stream, which meets the same.
-            Err(error) => tracing::debug!("failed to look for {PUBLICATION}: {error:#}"),
+            Err(error) => {
+                tracing::debug!("failed to look for {PUBLICATION}: {error:#}");
+                if self.messages.is_published() && self.without_messages_until.is_none() {
+                    options.publications.push(PUBLICATION.to_owned());
+                }
+            }
         }
         options
     }
@@ -203,9 +211,12 @@ impl Source {
     async fn pump(
         &mut self,
         stream: &mut ReplicationStream,
+        brings_messages: bool,
         backoff: &mut Backoff,
         shutdown: &CancellationToken,
     ) -> Result<Ended, ReplicationError> {
+        let messages = Arc::clone(&self.messages);
+        let waits_for_messages = !brings_messages && self.without_messages_until.is_none();
         let mut delivered = self.router.delivered.clone();
         let mut feedback = interval(FEEDBACK_INTERVAL);
         let mut items = Vec::new();
@@ -227,8 +238,12 @@ impl Source {
                         return Ok(Ended::Unanswered);
                     }
                     if self.is_past_publication(stream) {
-                        return Ok(Ended::PastPublication);
+                        return Ok(Ended::MessagesAppeared);
                     }
+                }
+                () = messages.appeared(), if waits_for_messages => {
+                    tracing::info!("{PUBLICATION} is there; the stream is started again with it");
+                    return Ok(Ended::MessagesAppeared);
                 }
                 read = stream.next_batch(BATCH_ITEMS_MAX, &mut items) => {
                     let n_items = items.len();

@@ -197,7 +197,7 @@ options! {
     MIGRATE: Replication, "migrate", [], Kind::Boolean, Some("true"),
         "Whether serve creates what is missing in schema realtime when it starts: realtime.messages with its functions and publication. Without it, walcast migrate does.";
     MESSAGES_RETENTION: Replication, "messages-retention", [], Kind::Duration, Some("72h"),
-        "How long rows of realtime.messages are kept; whole days (UTC) are dropped when all of them is older.";
+        "How long rows of realtime.messages are kept; whole days (UTC) are dropped once the whole day is older.";
     REPLAY_PUBLIC_CHANNELS: Replication, "replay-public-channels", [], Kind::Boolean, Some("false"),
         "Whether public channels may ask for earlier messages, too. The reference allows it for private ones only.";
     MAX_REPLAYED_MESSAGES: Replication, "max-replayed-messages", [], Kind::Number { min: 1, max: 10_000 }, Some("25"),

@@ -26,6 +26,7 @@ pub(super) struct Facts {
     pub(super) publishes_generated_columns: bool,
     pub(super) ddl_triggers: Vec<DdlTrigger>,
     pub(super) slot: Option<Slot>,
+    pub(super) messages: Option<Messages>,
     pub(super) tables: Vec<Table>,
 }
 
@@ -71,6 +72,15 @@ pub(super) struct Slot {
     pub(super) is_active: bool,
     pub(super) wal_status: Option<String>,
     pub(super) lag_bytes: Option<i64>,
+}
+
+/// `realtime.messages`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Messages {
+    pub(super) owner: String,
+    pub(super) owner_may_be_set: bool,
+    pub(super) is_partitioned: bool,
+    pub(super) is_published: bool,
 }
 
 /// A published table.

@@ -85,6 +85,18 @@ select jsonb_build_object(
       'lag_bytes', case when not pg_is_in_recovery()
         then pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint end)
     from pg_replication_slots where slot_name = $2::text),
+  'messages', (
+    select jsonb_build_object(
+      'owner', pg_get_userbyid(c.relowner),
+      'owner_may_be_set', case when version_num >= 160000
+        then pg_has_role(current_user, c.relowner, 'SET')
+        else pg_has_role(current_user, c.relowner, 'MEMBER') end,
+      'is_partitioned', c.relkind = 'p',
+      'is_published', exists (
+        select from pg_publication_rel as r join pg_publication as p on p.oid = r.prpubid
+        where r.prrelid = c.oid and p.pubname = 'supabase_realtime_messages_publication'))
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'realtime' and c.relname = 'messages'),
   'tables', (
     select coalesce(jsonb_agg(jsonb_build_object(
       'schema', t.nspname,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tokio_postgres::{Client, Transaction, error::SqlState};
 
 /// The owner of the table, if it is there and partitioned. By the catalogue: a name would need USAGE
@@ -12,12 +12,20 @@ const OWNER: &str = "select pg_get_userbyid(c.relowner) from pg_class as c \
      where n.nspname = 'realtime' and c.relname = 'messages' and c.relkind = 'p'";
 
 /// The days (UTC) from yesterday to the third from now that have no partition, each with its first
-/// and last moment. Sessions of every time zone write their own wall clock, so yesterday counts.
-const MISSING: &str = "select 'messages_' || to_char(day, 'YYYY_MM_DD'), \
-       to_char(day, 'YYYY-MM-DD'), to_char(day + interval '1 day', 'YYYY-MM-DD') \
+/// and last moment, and whether its name is taken by something else. Sessions of every time zone write
+/// their own wall clock, so yesterday counts.
+const MISSING: &str = "select name, first, last, class.oid is not null \
      from (select pg_catalog.timezone('UTC', pg_catalog.to_timestamp($1))::date as today) as clock, \
-       generate_series(today - 1, today + 3, interval '1 day') as days(day) \
-     where to_regclass('realtime.messages_' || to_char(day, 'YYYY_MM_DD')) is null";
+       generate_series(today - 1, today + 3, interval '1 day') as days(day), \
+       lateral (select 'messages_' || to_char(day, 'YYYY_MM_DD') as name, \
+         to_char(day, 'YYYY-MM-DD') as first, \
+         to_char(day + interval '1 day', 'YYYY-MM-DD') as last) as texts \
+     left join (pg_class as class join pg_namespace as space \
+       on space.oid = class.relnamespace and space.nspname = 'realtime') on class.relname = name \
+     where class.oid is null or not exists (select from pg_inherits as i \
+       join pg_class as parent on parent.oid = i.inhparent and parent.relname = 'messages' \
+         and parent.relnamespace = class.relnamespace \
+       where i.inhrelid = class.oid)";
 
 /// The partitions whose day ended longer ago than the retention. Only what is named like ours.
 const OUTDATED: &str = "select c.relname::text from pg_inherits as i \
@@ -40,7 +48,8 @@ const LOCK_TIMEOUT: &str = "set local lock_timeout = '2s'";
 /// Several servers may do this at once. Nothing is done where there is no `realtime.messages`.
 ///
 /// # Errors
-/// When a partition cannot be made; those before it are there.
+/// When a partition cannot be made; those before it are there. When a day's name is taken by something
+/// that is no partition; the others are there.
 pub async fn create(client: &mut Client, now_unix: u64) -> anyhow::Result<Vec<String>> {
     let mut created = Vec::new();
     let transaction = begin(client).await?;
@@ -50,8 +59,13 @@ pub async fn create(client: &mut Client, now_unix: u64) -> anyhow::Result<Vec<St
         .await
         .context("look for the partitions of realtime.messages")?;
     drop(transaction);
+    let mut taken = Vec::new();
     for row in missing {
         let (name, from, to): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+        if row.get(3) {
+            taken.push(format!("realtime.{name}"));
+            continue;
+        }
         let transaction = begin(client).await?;
         act_as_owner(&transaction).await?;
         // Another server may be at it.
@@ -83,6 +97,11 @@ pub async fn create(client: &mut Client, now_unix: u64) -> anyhow::Result<Vec<St
         transaction.commit().await.with_context(|| format!("create partition realtime.{name}"))?;
         created.push(name);
     }
+    ensure!(
+        taken.is_empty(),
+        "{} is no partition of realtime.messages, so that its day may have none: attach or rename it",
+        taken.join(", ")
+    );
     Ok(created)
 }
 
