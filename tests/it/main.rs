@@ -10,6 +10,7 @@ mod guides;
 mod harness;
 mod idle;
 mod join;
+mod limits;
 mod longpoll;
 mod messages;
 mod oracle;

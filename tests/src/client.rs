@@ -36,10 +36,12 @@ impl Version {
 }
 
 /// Why the server did not open the WebSocket.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refused {
     /// The HTTP status.
     pub status: u16,
+    /// The body of the answer.
+    pub body: String,
 }
 
 /// What a successful subscription returned.
@@ -98,7 +100,11 @@ impl Client {
                 inbox: VecDeque::new(),
                 closed: None,
             })),
-            Err(Error::Http(response)) => Ok(Err(Refused { status: response.status().as_u16() })),
+            Err(Error::Http(response)) => Ok(Err(Refused {
+                status: response.status().as_u16(),
+                body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default())
+                    .into_owned(),
+            })),
             Err(error) => Err(error.into()),
         }
     }

@@ -11,6 +11,13 @@ use crate::{ChannelId, Rights, RightsFailure, SubscribeFailure, TokenError, Veri
 pub enum Input {
     /// The client sent a message.
     Message(ClientMessage),
+    /// The client sent a message for which the whole server has no room. It is refused.
+    Overload {
+        /// The message.
+        message: ClientMessage,
+        /// What there is too much of.
+        limit: ServerLimit,
+    },
     /// The client sent a frame that is no message.
     Malformed(MalformedFrame),
     /// The client gave another sign of life: a ping or a pong.
@@ -85,4 +92,15 @@ pub enum Input {
     Tick,
     /// The server stops.
     Shutdown,
+}
+
+/// A bound on what all connections of the server do together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ServerLimit {
+    /// Joins per second: the join is refused and the connection closed.
+    Joins,
+    /// Connections with channels: the join is refused.
+    ConcurrentUsers,
+    /// Broadcasts per second: the channel of the broadcast is closed.
+    Events,
 }

@@ -32,7 +32,7 @@ mod token;
 mod tokens;
 
 pub use channel::ChannelId;
-pub use input::Input;
+pub use input::{Input, ServerLimit};
 pub use limits::Limits;
 pub use output::{BroadcastRefusal, Event, Output};
 pub use rate::TokenBucket;

@@ -45,6 +45,8 @@ pub struct Limits {
     pub token_grace: Duration,
     /// How long a client may be silent; the connection is closed with 1000.
     pub idle_timeout: Duration,
+    /// How long a connection stays after it has left all its channels; then it is closed with 1000.
+    pub no_channel_timeout: Duration,
     /// Earlier messages that a join gets at most; clients that ask for more get so many.
     pub replay_max: u16,
     /// Whether public channels may ask for earlier messages, too; otherwise such a join is refused
@@ -84,6 +86,7 @@ impl Default for Limits {
             access_token_throttle: Duration::from_secs(10),
             token_grace: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
+            no_channel_timeout: Duration::from_mins(10),
             replay_max: 25,
             replay_public: false,
             private_only: false,

@@ -17,7 +17,7 @@ use walcast_protocol::{
 };
 
 use crate::{
-    ChannelId, Event, Input, Limits, Output, Token, TokenError,
+    ChannelId, Event, Input, Limits, Output, ServerLimit, Token, TokenError,
     channel::{Channel, Stage},
     rate::TokenBucket,
     subscription::Subscription,
@@ -40,6 +40,8 @@ pub struct Session {
     last_channel: ChannelId,
     /// The earliest moment at which a channel has something to do.
     next_due: Duration,
+    /// Since when there is no channel, after there was one.
+    without_channels_since: Option<Duration>,
     is_closed: bool,
 }
 
@@ -64,6 +66,7 @@ impl Session {
             topics: BTreeMap::new(),
             last_channel: ChannelId(0),
             next_due: Duration::MAX,
+            without_channels_since: None,
             is_closed: false,
             limits,
         }
@@ -75,20 +78,32 @@ impl Session {
             return;
         }
         self.now = self.now.max(now);
-        if matches!(input, Input::Message(_) | Input::Malformed(_) | Input::Activity) {
+        if matches!(
+            input,
+            Input::Message(_) | Input::Overload { .. } | Input::Malformed(_) | Input::Activity
+        ) {
             self.last_frame = self.now;
         }
+        let had_channels = !self.channels.is_empty();
         self.run_timers(out);
         if !self.is_closed {
             self.sort(input, out);
             self.run_timers(out);
+            match (had_channels, self.channels.is_empty()) {
+                (true, true) => self.without_channels_since = Some(self.now),
+                (_, false) => self.without_channels_since = None,
+                (false, true) => {}
+            }
         }
     }
 
     /// When to call with [`Input::Tick`], unless something else happens before.
     #[must_use]
     pub fn deadline(&self) -> Duration {
-        if self.is_closed { Duration::MAX } else { self.next_due.min(self.idle_at()) }
+        if self.is_closed {
+            return Duration::MAX;
+        }
+        self.next_due.min(self.idle_at()).min(self.unused_at())
     }
 
     /// Whether the client knows the channel and has not been told that it is gone.
@@ -114,6 +129,7 @@ impl Session {
     fn sort(&mut self, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Message(message) => self.message(message, out),
+            Input::Overload { message, limit } => self.overload(message, limit, out),
             Input::Malformed(frame) => out.push(Output::Count(Event::MalformedFrame(frame))),
             Input::Activity | Input::Tick => {}
             Input::TokenVerified { channel, token, result } => match result {
@@ -132,6 +148,25 @@ impl Session {
             Input::Replayed { channel, result } => self.replayed(channel, result, out),
             Input::Replication { channel, is_ready } => self.replication(channel, is_ready, out),
             Input::Shutdown => self.close(CloseCode::ServiceRestart, out),
+        }
+    }
+
+    /// Refuses what the server has no room for.
+    fn overload(&mut self, message: ClientMessage, limit: ServerLimit, out: &mut Vec<Output>) {
+        match limit {
+            ServerLimit::Joins => {
+                let code = ErrorCode::ClientJoinRateLimitReached;
+                self.refuse_join(message, &JoinError::new(code, "Too many joins per second"), out);
+                self.close(CloseCode::GoingAway, out);
+            }
+            ServerLimit::ConcurrentUsers => {
+                let code = ErrorCode::ConnectionRateLimitReached;
+                self.refuse_join(message, &JoinError::new(code, "Too many connected users"), out);
+            }
+            ServerLimit::Events => match self.topics.get(&message.topic) {
+                Some(&id) => self.too_many_events(id, out),
+                None => unmatched_topic(message, out),
+            },
         }
     }
 
@@ -301,12 +336,18 @@ impl Session {
         self.last_frame.saturating_add(self.limits.idle_timeout)
     }
 
+    /// When a connection that has left all its channels is closed.
+    fn unused_at(&self) -> Duration {
+        self.without_channels_since
+            .map_or(Duration::MAX, |since| since.saturating_add(self.limits.no_channel_timeout))
+    }
+
     /// Does everything whose time has come.
     fn run_timers(&mut self, out: &mut Vec<Output>) {
         if self.is_closed {
             return;
         }
-        if self.now >= self.idle_at() {
+        if self.now >= self.idle_at() || self.now >= self.unused_at() {
             self.close(CloseCode::Normal, out);
             return;
         }

@@ -93,8 +93,11 @@ error_codes! {
     "The connection holds as many channels as it may.",
     "Leave channels that are not used, or open another connection.";
     ClientJoinRateLimitReached, Reply,
-    "The connection joins channels faster than it may; it is closed.",
-    "Join with pauses, and do not join again in a loop after an error.";
+    "The connection, or all of them together, join channels faster than they may; it is closed.",
+    "Join with pauses, and do not join again in a loop after an error; raise `max-server-joins-per-second` if the server bears more.";
+    ConnectionRateLimitReached, Reply,
+    "As many connections have channels as may.",
+    "Raise `max-concurrent-users`, or close connections that are not used.";
     UnableToReplayMessages, Reply,
     "Replay was asked for where it cannot be given, or the messages could not be read.",
     "Ask for replay on private channels, or allow it on public ones with replay-public-channels; the server's log says why reading failed.";

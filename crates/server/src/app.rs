@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -106,6 +107,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             pending: VecDeque::new(),
         };
+        let quotas = Arc::new(config.limits.of_server());
         let verifier = Arc::new(TokenVerifier::new(&config.jwt));
         let broadcast = Arc::new(BroadcastParts::new(
             Arc::clone(&verifier),
@@ -114,6 +116,7 @@ impl App {
             Arc::clone(&metrics),
             config.limits.payload_bytes,
             config.limits.http_events_per_second,
+            Arc::clone(&quotas),
         ));
         let (presence, presence_handle) = PresenceTask::new(
             node()?,
@@ -146,6 +149,7 @@ impl App {
             frame_bytes_max: config.limits.frame_bytes,
             connections_max: config.limits.connections,
             users_max: config.limits.concurrent_users,
+            quotas,
             n_users: AtomicUsize::new(0),
             started: Instant::now(),
             shutdown: shutdown.clone(),
@@ -185,7 +189,15 @@ impl App {
                     router_shutdown.cancel();
                 }
             }),
-            tokio::spawn(http::serve(listener, http::with_request_ids(routes), shutdown.clone())),
+            tokio::spawn(http::serve(
+                listener,
+                http::with_request_ids(http::with_short_headers(
+                    routes,
+                    config.limits.header_bytes,
+                )),
+                config.limits.silent_sockets,
+                shutdown.clone(),
+            )),
         ];
         tracing::info!(%address, "listening");
         Ok(Self { address, config, health, connections, tasks, shutdown })
@@ -228,6 +240,9 @@ impl App {
     }
 }
 
+/// Open files beside those of connections: to PostgreSQL, of requests, of the runtime.
+const OTHER_FILES: u64 = 1_200;
+
 /// `walcast serve`: runs until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -235,7 +250,26 @@ impl App {
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
+    raise_file_limit(config.limits.connections);
     App::start(config, shutdown).await?.finish().await
+}
+
+/// Takes as many open files as the system lets this process have: each connection is one.
+fn raise_file_limit(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "failed to raise the limit of open files");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    if files < needed {
+        tracing::warn!(
+            files,
+            "the system lets this process open fewer files than max-connections = {connections} \
+             needs; raise the hard limit (ulimit -Hn) to {needed} or lower the option"
+        );
+    }
 }
 
 /// Cancels `shutdown` on SIGTERM or SIGINT.

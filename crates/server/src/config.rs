@@ -24,7 +24,10 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 use walcast_channels::{Limits, TokenBucket};
 use walcast_replicator::{ConnectOptions, Host, ReplicationOptions, Secret, SslMode};
 
-use crate::auth::{ClaimValidators, KeySet};
+use crate::{
+    auth::{ClaimValidators, KeySet},
+    quota::{Quota, ServerQuotas},
+};
 
 pub use environment::Environment;
 pub use error::ConfigError;
@@ -123,8 +126,12 @@ pub struct LimitsConfig {
     pub concurrent_users: usize,
     /// Channels on one connection.
     pub channels_per_connection: usize,
-    /// Joins per second on the whole server.
+    /// Joins per second of one connection.
     pub joins_per_second: u32,
+    /// Joins per second of all connections, averaged over a minute.
+    pub server_joins_per_second: u32,
+    /// Broadcasts per second of all connections and requests, averaged over a minute; 0 is no bound.
+    pub server_events_per_second: u32,
     /// Broadcasts per second of one connection, averaged over a minute.
     pub events_per_second: u32,
     /// Broadcasts per second of all HTTP requests, averaged over a minute.
@@ -149,6 +156,12 @@ pub struct LimitsConfig {
     pub frame_bytes: usize,
     /// Silence after which a connection is closed.
     pub idle_timeout: Duration,
+    /// How long a connection stays after it has left all its channels.
+    pub no_channel_timeout: Duration,
+    /// Open sockets that are no WebSockets and have no request under way.
+    pub silent_sockets: usize,
+    /// The longest value of a request header.
+    pub header_bytes: usize,
     /// Frames that may wait for one connection.
     pub outbound_queue_frames: usize,
     /// Bytes that may wait for one connection.
@@ -212,6 +225,9 @@ impl Config {
                 concurrent_users: settings.number(&options::MAX_CONCURRENT_USERS)?,
                 channels_per_connection: settings.number(&options::MAX_CHANNELS_PER_CONNECTION)?,
                 joins_per_second: settings.number(&options::MAX_JOINS_PER_SECOND)?,
+                server_joins_per_second: settings.number(&options::MAX_SERVER_JOINS_PER_SECOND)?,
+                server_events_per_second: settings
+                    .number(&options::MAX_SERVER_EVENTS_PER_SECOND)?,
                 events_per_second: settings.number(&options::MAX_EVENTS_PER_SECOND)?,
                 http_events_per_second: settings.number(&options::MAX_HTTP_EVENTS_PER_SECOND)?,
                 payload_bytes: settings.bytes(&options::MAX_PAYLOAD_BYTES)?,
@@ -225,6 +241,9 @@ impl Config {
                 presence_enabled: settings.boolean(&options::PRESENCE_ENABLED)?,
                 frame_bytes: settings.bytes(&options::MAX_FRAME_BYTES)?,
                 idle_timeout: settings.duration(&options::IDLE_TIMEOUT)?,
+                no_channel_timeout: settings.duration(&options::NO_CHANNEL_TIMEOUT)?,
+                silent_sockets: settings.number(&options::MAX_SILENT_SOCKETS)?,
+                header_bytes: settings.number(&options::MAX_HEADER_BYTES)?,
                 outbound_queue_frames: settings.number(&options::OUTBOUND_QUEUE_FRAMES)?,
                 outbound_queue_bytes: settings.bytes(&options::OUTBOUND_QUEUE_BYTES)?,
             },
@@ -293,12 +312,23 @@ impl LimitsConfig {
             presence_enabled: self.presence_enabled,
             frame_bytes_max: self.frame_bytes,
             idle_timeout: self.idle_timeout,
+            no_channel_timeout: self.no_channel_timeout,
             ..Limits::default()
         }
     }
 }
 
 impl LimitsConfig {
+    /// What all clients together may do.
+    #[must_use]
+    pub fn of_server(&self) -> ServerQuotas {
+        let events = self.server_events_per_second;
+        ServerQuotas {
+            joins: Quota::new(self.server_joins_per_second),
+            events: (events > 0).then(|| Quota::new(events)),
+        }
+    }
+
     /// The calls of `track` that all clients together may make.
     #[must_use]
     pub fn presence_calls(&self) -> TokenBucket {

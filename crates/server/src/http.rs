@@ -8,6 +8,7 @@ mod health;
 mod request_id;
 mod responses;
 mod serve;
+mod silent;
 
 use std::{
     sync::Arc,
@@ -16,9 +17,9 @@ use std::{
 
 use axum::{
     Router,
-    extract::State,
-    http::{HeaderMap, StatusCode, header},
-    middleware,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
@@ -128,6 +129,20 @@ async fn tenant_health(State(state): State<Arc<HttpState>>, headers: HeaderMap) 
 /// Puts an `x-request-id` on every answer of these routes.
 pub fn with_request_ids(routes: Router) -> Router {
     routes.layer(middleware::from_fn(request_id::identify))
+}
+
+/// Refuses requests with a header whose value has more than `bytes_max` bytes.
+pub fn with_short_headers(routes: Router, bytes_max: usize) -> Router {
+    routes.layer(middleware::from_fn(move |request: Request, next: Next| async move {
+        let is_long = |(_, value): (_, &HeaderValue)| value.len() > bytes_max;
+        if request.headers().iter().any(is_long) {
+            return error_response(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                &format!("a header's value must not exceed {bytes_max} bytes"),
+            );
+        }
+        next.run(request).await
+    }))
 }
 
 async fn ping() -> Response {

@@ -6,6 +6,7 @@
 //! authz       asks PostgreSQL what only it can answer       Undecided → Allow | Deny
 //! topics      which channels listen to which topic           a message → outboxes
 //! messages    what SQL says to channels                     rows → topics
+//! quota       what all clients together may do
 //! presence    one task, owns who is present on topics     changes → one diff per tick
 //! outbox      the bounded queue of one connection           frames → transport
 //! transport   drives one Session over one socket            frames ⇄ client messages
@@ -29,6 +30,7 @@ pub mod migrate;
 pub mod outbox;
 pub mod policies;
 pub mod presence;
+pub mod quota;
 pub mod random;
 pub mod router;
 pub mod source;

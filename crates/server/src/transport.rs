@@ -40,6 +40,7 @@ use crate::{
     messages::replay::Replayer,
     outbox::OutboxLimits,
     presence::PresenceHandle,
+    quota::ServerQuotas,
     router::{ConnectionId, RouterHandle},
     telemetry::Metrics,
     topics::Topics,
@@ -76,6 +77,8 @@ pub struct TransportParts {
     pub connections_max: usize,
     /// Sockets with a channel at a time.
     pub users_max: usize,
+    /// What all of them together may do.
+    pub quotas: Arc<ServerQuotas>,
     /// Sockets that have a channel.
     pub n_users: AtomicUsize,
     /// The start of time for sessions.
@@ -91,8 +94,12 @@ pub struct TransportParts {
 impl TransportParts {
     /// Whether there is room for another connection.
     fn has_room(&self) -> bool {
-        self.connections.len() < self.connections_max
-            && self.n_users.load(Ordering::Relaxed) < self.users_max
+        self.connections.len() < self.connections_max && self.has_room_for_user()
+    }
+
+    /// Whether there is room for another connection with channels.
+    fn has_room_for_user(&self) -> bool {
+        self.n_users.load(Ordering::Relaxed) < self.users_max
     }
 
     fn next_connection(&self) -> ConnectionId {

@@ -33,9 +33,7 @@ impl Session {
             return;
         }
         if !self.events.take(self.now) {
-            out.push(Output::Count(Event::BroadcastRefused(BroadcastRefusal::TooMany)));
-            let code = ErrorCode::MessagePerSecondRateLimitReached;
-            self.shut_down(id, &JoinError::new(code, "Too many messages per second"), out);
+            self.too_many_events(id, out);
             return;
         }
         let ClientMessage { reference, payload, .. } = message;
@@ -49,6 +47,13 @@ impl Session {
             return;
         }
         self.relay(id, reference, payload, out);
+    }
+
+    /// Closes the channel of a broadcast that was one too many.
+    pub(super) fn too_many_events(&mut self, id: ChannelId, out: &mut Vec<Output>) {
+        out.push(Output::Count(Event::BroadcastRefused(BroadcastRefusal::TooMany)));
+        let code = ErrorCode::MessagePerSecondRateLimitReached;
+        self.shut_down(id, &JoinError::new(code, "Too many messages per second"), out);
     }
 
     /// A broadcast that the policies do not allow, or that nobody could be asked about.

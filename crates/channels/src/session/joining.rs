@@ -10,7 +10,7 @@ use walcast_protocol::{
     message::{ClientPayload, Extension, Reply, Status},
 };
 
-use super::{Session, unmatched_topic};
+use super::{Session, reply_without_channel, unmatched_topic};
 use crate::{
     ChannelId, Event, Limits, Output, SubscribeRequest, TokenError, VerifiedClaims,
     channel::{Channel, JoinAnswer, Stage, Verifying, Waiting},
@@ -43,6 +43,23 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Refuses a join that the server has no room for; a channel of that topic is not touched.
+    pub(super) fn refuse_join(
+        &mut self,
+        message: ClientMessage,
+        error: &JoinError,
+        out: &mut Vec<Output>,
+    ) {
+        if message.topic.sub_topic().is_none() {
+            unmatched_topic(message, out);
+            return;
+        }
+        out.push(Output::Count(Event::JoinRefused(error.code)));
+        let reply = Reply::Error { reason: error.to_string() };
+        let join_ref = message.join_ref.clone();
+        reply_without_channel(message, join_ref, reply, out);
     }
 
     /// The checks that need nobody's answer, in the order in which clients learn of them.

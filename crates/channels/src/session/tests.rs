@@ -23,8 +23,8 @@ use walcast_filters::claims::{Claims, Role};
 use walcast_protocol::{Frame, RawJson, Topic, Version, frame};
 
 use crate::{
-    BroadcastRefusal, ChannelId, Event, Extensions, Input, Limits, Output, Rights, Session,
-    SubscribeFailure, SubscribeRequest, Token, TokenError, VerifiedClaims,
+    BroadcastRefusal, ChannelId, Event, Extensions, Input, Limits, Output, Rights, ServerLimit,
+    Session, SubscribeFailure, SubscribeRequest, Token, TokenError, VerifiedClaims,
 };
 
 /// A session with its clock; every call returns what the session wants, one line each.
@@ -183,6 +183,13 @@ impl Client {
             Ok(message) => self.handle(Input::Message(message)),
             Err(malformed) => self.handle(Input::Malformed(malformed)),
         }
+    }
+
+    /// A frame that the whole server has no room for.
+    fn send_too_much(&mut self, limit: ServerLimit, frame: &str) -> Vec<String> {
+        let frame = Frame::Text(Bytes::copy_from_slice(frame.as_bytes()));
+        let message = frame::decode(self.session.version(), &frame).unwrap();
+        self.handle(Input::Overload { message, limit })
     }
 
     /// A join of `realtime:<name>` with equal ref and join_ref.

@@ -242,12 +242,16 @@ options! {
         "How many connections may have channels. Beyond it connecting is answered with 429 and joining with an error.";
     MAX_CHANNELS_PER_CONNECTION: Limits, "max-channels-per-connection", [same("TENANT_MAX_CHANNELS_PER_CLIENT")], COUNT, Some("100"),
         "How many channels one connection may have.";
-    MAX_JOINS_PER_SECOND: Limits, "max-joins-per-second", [same("TENANT_MAX_JOINS_PER_SECOND")], COUNT, Some("100"),
+    MAX_JOINS_PER_SECOND: Limits, "max-joins-per-second", [], COUNT, Some("100"),
         "How many channels one connection may join per second. Beyond it the connection is closed.";
+    MAX_SERVER_JOINS_PER_SECOND: Limits, "max-server-joins-per-second", [same("TENANT_MAX_JOINS_PER_SECOND")], COUNT, Some("100"),
+        "How many channels all connections together may join per second, averaged over a minute. Beyond it connecting is answered with 429, and a join with an error before its connection is closed.";
     MAX_EVENTS_PER_SECOND: Limits, "max-events-per-second", [same("TENANT_MAX_EVENTS_PER_SECOND")], COUNT, Some("100"),
         "How many broadcasts one connection may send per second, averaged over a minute. One more closes the channel it was sent on with the message Too many messages per second.";
     MAX_HTTP_EVENTS_PER_SECOND: Limits, "max-http-events-per-second", [], COUNT, Some("100"),
         "How many broadcasts all HTTP requests together may send per second, averaged over a minute. More are answered with 429.";
+    MAX_SERVER_EVENTS_PER_SECOND: Limits, "max-server-events-per-second", [], Kind::Number { min: 0, max: 1_000_000_000 }, Some("0"),
+        "How many broadcasts all connections and HTTP requests together may send per second, averaged over a minute. One more closes the channel it was sent on, or is answered with 429. 0 sets no bound. Messages from SQL are never dropped for it.";
     MAX_PAYLOAD_BYTES: Limits, "max-payload-bytes", [], Kind::Bytes, Some("3000500"),
         "The largest payload of a broadcast. A larger one goes to nobody; who asked for replies is told payload_size_exceeded. Also the largest object a channel may track; a larger one closes the channel with the message Track message size exceeded.";
     MAX_PRESENCE_EVENTS_PER_SECOND: Limits, "max-presence-events-per-second", [], COUNT, Some("1000"),
@@ -260,6 +264,12 @@ options! {
         "The largest frame a client may send. A larger one closes the connection with code 1009.";
     IDLE_TIMEOUT: Limits, "idle-timeout", [], Kind::Duration, Some("60s"),
         "The silence after which a connection is closed. Clients send a heartbeat about every 25 seconds.";
+    NO_CHANNEL_TIMEOUT: Limits, "no-channel-timeout", [Variable { name: "NO_CHANNEL_TIMEOUT_IN_MS", convert: value::milliseconds }], Kind::Duration, Some("10m"),
+        "How long a connection stays open after it has left all its channels. NO_CHANNEL_TIMEOUT_IN_MS takes milliseconds.";
+    MAX_SILENT_SOCKETS: Limits, "max-silent-sockets", [], COUNT, Some("1024"),
+        "How many sockets may be open without a request under way and without having become a WebSocket. One more closes the one that has been silent for longest, so that sockets which say nothing keep nobody out.";
+    MAX_HEADER_BYTES: Limits, "max-header-bytes", [same("MAX_HEADER_LENGTH")], COUNT, Some("4096"),
+        "The longest value of a request header. A longer one is answered with 431.";
     OUTBOUND_QUEUE_FRAMES: Limits, "outbound-queue-frames", [], COUNT, Some("4096"),
         "How many frames may wait for a client that reads slowly. Beyond it the connection is closed.";
     OUTBOUND_QUEUE_BYTES: Limits, "outbound-queue-bytes", [], Kind::Bytes, Some("16MiB"),

@@ -144,7 +144,7 @@ fn the_container_of_the_reference_can_be_swapped() {
     assert_eq!(config.replication.options.slot, "walcast_blue");
     assert_eq!(config.log.filter, "warn");
     assert_eq!(config.limits.channels_per_connection, 7);
-    assert_eq!(config.limits.joins_per_second, 8);
+    assert_eq!(config.limits.server_joins_per_second, 8);
     assert_eq!(config.limits.events_per_second, 11);
     assert_eq!(config.limits.concurrent_users, 9);
     assert_eq!(config.limits.connections, 10);

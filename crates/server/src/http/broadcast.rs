@@ -10,7 +10,6 @@
 mod batch;
 mod negotiation;
 mod private;
-mod quota;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -21,7 +20,7 @@ use axum::{
         Path, Query, Request, State,
         rejection::{PathRejection, QueryRejection},
     },
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -39,7 +38,6 @@ use self::{
     batch::{BatchError, BatchMessage},
     negotiation::{ContentType, accepts},
     private::Caller,
-    quota::Quota,
 };
 use super::{
     bearer, cors, error_response, headers_json, is_secret, json_response, method_not_allowed,
@@ -48,6 +46,7 @@ use super::{
 use crate::{
     auth::TokenVerifier,
     authz::Authorizer,
+    quota::{Quota, ServerQuotas},
     telemetry::Metrics,
     topics::{TopicName, Topics},
 };
@@ -71,11 +70,12 @@ pub struct BroadcastParts {
     metrics: Arc<Metrics>,
     payload_bytes_max: usize,
     quota: Quota,
+    server: Arc<ServerQuotas>,
 }
 
 impl BroadcastParts {
     /// Routes that pass on payloads of at most `payload_bytes_max` bytes, and on average over a
-    /// minute at most `events_per_second` of them.
+    /// minute at most `events_per_second` of them, as long as the whole server has room for them.
     #[must_use]
     pub fn new(
         verifier: Arc<TokenVerifier>,
@@ -84,9 +84,10 @@ impl BroadcastParts {
         metrics: Arc<Metrics>,
         payload_bytes_max: usize,
         events_per_second: u32,
+        server: Arc<ServerQuotas>,
     ) -> Self {
         let quota = Quota::new(events_per_second);
-        Self { verifier, topics, authorizer, metrics, payload_bytes_max, quota }
+        Self { verifier, topics, authorizer, metrics, payload_bytes_max, quota, server }
     }
 
     /// Who asks, if the token is good.
@@ -95,6 +96,11 @@ impl BroadcastParts {
         let token = bearer(headers).or_else(apikey)?;
         let claims = self.verifier.verify(token, now_unix()).ok()?;
         Some(Caller { claims, headers: headers_json(headers, |name| !is_secret(name)) })
+    }
+
+    /// Takes so many messages from what HTTP and the server have room for, or none.
+    fn take(&self, n_messages: usize) -> bool {
+        self.quota.take(n_messages) && self.server.take_events(n_messages)
     }
 
     fn publish(&self, message: &ServerMessage, topic: Topic, is_private: bool) {
@@ -187,7 +193,7 @@ async fn many(State(parts): State<Arc<BroadcastParts>>, request: Request) -> Res
         Ok(()) => StatusCode::ACCEPTED.into_response(),
         Err(refusal) => parts.refuse(refusal),
     };
-    parts.quota.describe(answer)
+    describe(&parts.quota, answer)
 }
 
 async fn send_many(parts: &BroadcastParts, request: Request) -> Result<(), Refusal> {
@@ -199,7 +205,7 @@ async fn send_many(parts: &BroadcastParts, request: Request) -> Result<(), Refus
         BatchError::NotJson => Refusal::NotJson,
         BatchError::Invalid(problems) => Refusal::Invalid(problems),
     })?;
-    if !parts.quota.take(messages.len()) {
+    if !parts.take(messages.len()) {
         return Err(Refusal::Rate(BATCH_TOO_LARGE));
     }
     let private = messages.iter().filter(|message| message.is_private);
@@ -240,7 +246,7 @@ async fn one(
         Ok(()) => StatusCode::ACCEPTED.into_response(),
         Err(refusal) => parts.refuse(refusal),
     };
-    parts.quota.describe(answer)
+    describe(&parts.quota, answer)
 }
 
 async fn send_one(
@@ -266,7 +272,7 @@ async fn send_one(
     if payload.len() > parts.payload_bytes_max {
         return Err(Refusal::TooLarge);
     }
-    if !parts.quota.take(1) {
+    if !parts.take(1) {
         return Err(Refusal::Rate(TOO_MANY_REQUESTS));
     }
     if is_private && !parts.may_write(&caller, topic).await.map_err(Refusal::Unknown)? {
@@ -277,6 +283,16 @@ async fn send_one(
     let message = user_broadcast(&topic, broadcast).map_err(|_| Refusal::NotJson)?;
     parts.publish(&message, topic, is_private);
     Ok(())
+}
+
+/// Adds the headers that tell clients how near the limit is.
+fn describe(quota: &Quota, mut answer: Response) -> Response {
+    let (limit, rolling) = (quota.per_second(), quota.rolling());
+    let headers = answer.headers_mut();
+    headers.insert("x-rate-rolling", HeaderValue::from(rolling));
+    headers.insert("x-rate-limit", HeaderValue::from(limit));
+    headers.insert("x-rate-limit-remaining", HeaderValue::from(limit.saturating_sub(rolling)));
+    answer
 }
 
 /// The body of a request that may send, read only then.

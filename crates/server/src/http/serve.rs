@@ -1,8 +1,9 @@
 //! Accepts connections and gives their requests a time limit.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
@@ -14,6 +15,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::silent::SilentSockets;
+
 /// How long a client may take for the head of a request, the time since its last one included. A
 /// connection that asks nothing for so long is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,8 +25,14 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown`, then until the requests under way are answered. Connections that became
-/// WebSockets are the transport's.
-pub async fn serve(listener: TcpListener, routes: Router, shutdown: CancellationToken) {
+/// WebSockets are the transport's. Of sockets that say nothing there are at most `silent_sockets_max`.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    silent_sockets_max: usize,
+    shutdown: CancellationToken,
+) {
+    let silent = SilentSockets::new(silent_sockets_max);
     let mut server = Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     let graceful = GracefulShutdown::new();
@@ -41,12 +50,30 @@ pub async fn serve(listener: TcpListener, routes: Router, shutdown: Cancellation
             }
         };
         send_at_once(&socket);
-        let service = TowerToHyperService::new(routes.clone());
+        let place = Arc::new(silent.accept());
+        let routes = routes.clone();
+        let service = service_fn({
+            let place = Arc::clone(&place);
+            move |request| {
+                let (place, routes) = (Arc::clone(&place), routes.clone());
+                async move {
+                    place.speaks();
+                    let answer = TowerToHyperService::new(routes).call(request).await;
+                    place.falls_silent();
+                    answer
+                }
+            }
+        });
         let connection = server.serve_connection_with_upgrades(TokioIo::new(socket), service);
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error, "an HTTP connection ended");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(error, "an HTTP connection ended");
+                },
+                () = place.gives_way() => {
+                    tracing::debug!("a socket that said nothing gave way to others");
+                }
             }
         });
     }

@@ -41,7 +41,7 @@ pub(super) struct Refusal {
     pub(super) text: String,
 }
 
-/// Checks version, token and room, in this order.
+/// Checks version, token, room and the rate of joins, in this order.
 ///
 /// # Errors
 /// When one of them says no.
@@ -68,6 +68,10 @@ pub(super) fn admit(
     })?;
     if !parts.has_room() {
         let text = "Too many connected users".to_owned();
+        return Err(refuse(StatusCode::TOO_MANY_REQUESTS, text));
+    }
+    if !parts.quotas.joins.has_room() {
+        let text = "Too many joins per second".to_owned();
         return Err(refuse(StatusCode::TOO_MANY_REQUESTS, text));
     }
     let headers = headers_json(headers, |name| name.starts_with("x-") && !is_secret(name));

@@ -14,10 +14,12 @@ use tokio::{
     time::Instant,
 };
 use walcast_channels::{
-    ChannelId, Input, Output, Session, SubscribeFailure, SubscribeRequest, Token,
+    ChannelId, Input, Output, ServerLimit, Session, SubscribeFailure, SubscribeRequest, Token,
 };
 use walcast_filters::claims::Audience;
-use walcast_protocol::{ClientMessage, CloseCode, Frame, MalformedFrame, Version};
+use walcast_protocol::{
+    ClientMessage, CloseCode, Frame, MalformedFrame, Version, message::ClientEvent,
+};
 
 use super::{
     TransportParts,
@@ -244,7 +246,11 @@ impl Driver {
         match received {
             Inbound::Message(Ok(message)) => {
                 self.parts.metrics.messages_in.increment(1);
-                self.feed(Input::Message(message));
+                let input = match self.exceeded_by(&message) {
+                    None => Input::Message(message),
+                    Some(limit) => Input::Overload { message, limit },
+                };
+                self.feed(input);
             }
             Inbound::Message(Err(malformed)) => self.feed(Input::Malformed(malformed)),
             Inbound::Activity => self.feed(Input::Activity),
@@ -253,6 +259,23 @@ impl Driver {
                 self.is_closing = true;
             }
             Inbound::Gone => self.is_closing = true,
+        }
+    }
+
+    /// What the whole server has no room for.
+    fn exceeded_by(&self, message: &ClientMessage) -> Option<ServerLimit> {
+        let parts = &self.parts;
+        match message.event {
+            ClientEvent::Join if self.n_channels == 0 && !parts.has_room_for_user() => {
+                Some(ServerLimit::ConcurrentUsers)
+            }
+            ClientEvent::Join => (!parts.quotas.joins.take(1)).then_some(ServerLimit::Joins),
+            ClientEvent::Broadcast => (!parts.quotas.take_events(1)).then_some(ServerLimit::Events),
+            ClientEvent::Heartbeat
+            | ClientEvent::Leave
+            | ClientEvent::AccessToken
+            | ClientEvent::Presence
+            | ClientEvent::Other(_) => None,
         }
     }
 

@@ -101,3 +101,56 @@ fn an_endless_new_token_counts_as_malformed() {
         [system("system", "error", "The token provided is not a valid JWT"), closed("1", "room")]
     );
 }
+
+#[test]
+fn a_server_without_room_refuses_joins_and_leaves_the_channels_alone() {
+    let mut client = Client::joined("{}");
+    let join = r#"["2","2","realtime:hall","phx_join",{}]"#;
+    assert_eq!(
+        client.send_too_much(ServerLimit::ConcurrentUsers, join),
+        [refused("2", "hall", "ConnectionRateLimitReached: Too many connected users")]
+    );
+    assert!(client.session.is_open(ChannelId(1)));
+    // Also the channel of the same topic stays what it is.
+    let again = r#"["3","3","realtime:room","phx_join",{}]"#;
+    assert_eq!(
+        client.send_too_much(ServerLimit::Joins, again),
+        [
+            refused("3", "room", "ClientJoinRateLimitReached: Too many joins per second"),
+            "close 1001 too many joins".to_owned()
+        ]
+    );
+    assert!(client.listening.is_empty(), "closing leaves the topics");
+}
+
+#[test]
+fn a_server_without_room_for_a_broadcast_closes_its_channel() {
+    let mut client = Client::joined("{}");
+    client.join("2", "hall", "{}");
+    let lines = client.send_too_much(
+        ServerLimit::Events,
+        r#"["1","3","realtime:room","broadcast",{"type":"broadcast","event":"e","payload":{}}]"#,
+    );
+    assert!(lines.iter().any(|line| line.contains("Too many messages per second")), "{lines:?}");
+    assert!(!client.session.is_open(ChannelId(1)));
+    assert!(client.session.is_open(ChannelId(2)));
+    let elsewhere = r#"["9","9","realtime:nowhere","broadcast",{}]"#;
+    let lines = client.send_too_much(ServerLimit::Events, elsewhere);
+    assert!(lines.iter().all(|line| line.contains("unmatched topic")), "{lines:?}");
+}
+
+#[test]
+fn who_has_left_all_channels_is_closed_after_a_while_and_who_never_had_one_is_not() {
+    let limits = Limits { no_channel_timeout: Duration::from_secs(600), ..Limits::default() };
+    let mut client = Client::new(Version::V2, limits);
+    assert_eq!(client.pass(1_000), NOTHING);
+    client.join("1", "a", "{}");
+    assert_eq!(client.pass(1_000), NOTHING);
+    client.send(r#"["1","2","realtime:a","phx_leave",{}]"#);
+    assert_eq!(client.pass(599), NOTHING);
+    client.join("3", "a", "{}");
+    assert_eq!(client.pass(700), NOTHING);
+    client.send(r#"["3","4","realtime:a","phx_leave",{}]"#);
+    assert_eq!(client.pass(599), NOTHING);
+    assert_eq!(client.pass(2), ["close 1000 "]);
+}

@@ -12,6 +12,7 @@ use crate::{
     config::JwtConfig,
     http::Health,
     outbox::{Delivery, Inbox, OutboxLimits, queue},
+    quota::Quota,
     router::ConnectionId,
     topics::{Listener, ListenerId, Membership},
 };
@@ -53,6 +54,14 @@ struct Answer {
 
 impl World {
     fn new(payload_bytes_max: usize, events_per_second: u32) -> Self {
+        Self::on_server(payload_bytes_max, events_per_second, None)
+    }
+
+    fn on_server(
+        payload_bytes_max: usize,
+        events_per_second: u32,
+        server_events_per_second: Option<u32>,
+    ) -> Self {
         let secret = Secret::new(SECRET);
         let request = TokenRequest {
             role: "anon".to_owned(),
@@ -72,6 +81,10 @@ impl World {
             metrics,
             payload_bytes_max,
             events_per_second,
+            Arc::new(ServerQuotas {
+                joins: Quota::new(1),
+                events: server_events_per_second.map(Quota::new),
+            }),
         ));
         let (mut inboxes, mut memberships) = (Vec::new(), Vec::new());
         for (connection, version) in [(1, Version::V1), (2, Version::V2)] {
@@ -283,6 +296,15 @@ async fn without_a_valid_token_nothing_is_sent() {
             assert_eq!(world.told()[1].len(), usize::from(status == 202));
         }
     }
+}
+
+#[tokio::test]
+async fn what_the_whole_server_has_no_room_for_is_answered_with_429() {
+    let mut world = World::on_server(1_000, 100, Some(1));
+    for status in std::iter::repeat_n(202, 60).chain([429]) {
+        assert_eq!(world.post(ONE, JSON, "{}").await.0, status);
+    }
+    assert_eq!(world.told()[1].len(), 60);
 }
 
 #[tokio::test]
