@@ -10,6 +10,7 @@ mod guides;
 mod harness;
 mod idle;
 mod join;
+mod keys;
 mod limits;
 mod longpoll;
 mod messages;

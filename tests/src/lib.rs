@@ -10,6 +10,7 @@
 mod client;
 mod database;
 mod http;
+mod identity_provider;
 mod json;
 mod message;
 mod postgres;
@@ -22,6 +23,7 @@ mod walcast;
 pub use client::{Client, Refused, Subscription, Version};
 pub use database::Database;
 pub use http::{HttpAnswer, http_get, http_post, http_request};
+pub use identity_provider::{Answer, IdentityProvider, SigningKey};
 pub use json::Json;
 pub use message::Message;
 pub use postgres::{Postgres, SUPERUSER};

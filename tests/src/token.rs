@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Map, Value, json};
 
+use crate::identity_provider::SigningKey;
+
 /// The secret every `walcast` of the tests is started with.
 pub const JWT_SECRET: &str = "a-secret-of-the-tests-with-more-than-32-characters";
 
@@ -66,6 +68,14 @@ impl Token {
         let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let expiry = i64::try_from(moment).unwrap_or(i64::MAX).saturating_add(seconds);
         self.claim("exp", json!(expiry))
+    }
+
+    /// Signs with the key of an identity provider.
+    #[must_use]
+    pub fn sign_by(&self, key: &SigningKey) -> String {
+        let header = Header { kid: Some(key.id.clone()), ..Header::new(key.algorithm) };
+        encode(&header, &self.claims, &key.key)
+            .expect("claims made of JSON values and a key can always be signed")
     }
 
     /// Signs with the secret of the tests.

@@ -114,6 +114,12 @@ impl Session {
         self.channels.get(&channel).is_some_and(|channel| channel.is_joined())
     }
 
+    /// Whether there is such a channel, joined or joining.
+    #[must_use]
+    pub fn knows(&self, channel: ChannelId) -> bool {
+        self.channels.contains_key(&channel)
+    }
+
     /// How many channels there are, those that are still joining included.
     #[must_use]
     pub fn n_channels(&self) -> usize {

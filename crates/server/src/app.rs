@@ -108,7 +108,8 @@ impl App {
             pending: VecDeque::new(),
         };
         let quotas = Arc::new(config.limits.of_server());
-        let verifier = Arc::new(TokenVerifier::new(&config.jwt));
+        let verifier = Arc::new(TokenVerifier::new(&config.jwt, &metrics)?);
+        let keys = Arc::clone(&verifier);
         let broadcast = Arc::new(BroadcastParts::new(
             Arc::clone(&verifier),
             Arc::clone(&topics),
@@ -178,6 +179,10 @@ impl App {
                     () = keeping.keep() => {}
                     () = upkeep_shutdown.cancelled() => {}
                 }
+            }),
+            tokio::spawn({
+                let (verifier, shutdown) = (keys, shutdown.clone());
+                async move { verifier.keep(shutdown).await }
             }),
             tokio::spawn(router.run(router_shutdown.clone())),
             tokio::spawn(keeper.run(shutdown.clone())),

@@ -25,7 +25,7 @@ use walcast_channels::{Limits, TokenBucket};
 use walcast_replicator::{ConnectOptions, Host, ReplicationOptions, Secret, SslMode};
 
 use crate::{
-    auth::{ClaimValidators, KeySet},
+    auth::{ClaimValidators, JwksUrl, KeySet},
     quota::{Quota, ServerQuotas},
 };
 
@@ -102,6 +102,8 @@ pub struct JwtConfig {
     pub secret: Option<Secret>,
     /// The public keys (and further shared secrets) by key id.
     pub keys: Option<KeySet>,
+    /// Where further public keys are.
+    pub urls: Vec<JwksUrl>,
     /// Claims that must have exactly these values when a token has them.
     pub validators: ClaimValidators,
 }
@@ -261,10 +263,16 @@ impl Config {
             let reason = "must not be empty: anybody could sign tokens with it";
             return Err(settings.invalid(&options::JWT_SECRET, reason));
         }
-        if purpose == Purpose::Serve && config.jwt.secret.is_none() && config.jwt.keys.is_none() {
+        if purpose == Purpose::Serve && !config.jwt.has_keys() {
             return Err(ConfigError::NoKeys);
         }
         Ok(config)
+    }
+}
+
+impl JwtConfig {
+    fn has_keys(&self) -> bool {
+        self.secret.is_some() || self.keys.is_some() || !self.urls.is_empty()
     }
 }
 
@@ -418,7 +426,37 @@ fn jwt(settings: &Settings) -> Result<JwtConfig, ConfigError> {
     };
     let validators = ClaimValidators::parse(&settings.text(&options::JWT_CLAIM_VALIDATORS)?)
         .map_err(|error| settings.invalid(&options::JWT_CLAIM_VALIDATORS, error.to_string()))?;
-    Ok(JwtConfig { secret: settings.secret(&options::JWT_SECRET), keys, validators })
+    let mut urls = Vec::new();
+    for text in settings.optional(&options::JWT_JWKS_URL).iter().flat_map(|text| value::list(text))
+    {
+        let url = JwksUrl::parse(&text, None);
+        urls.push(
+            url.map_err(|error| settings.invalid(&options::JWT_JWKS_URL, error.to_string()))?,
+        );
+    }
+    if let Some(text) = settings.optional(&options::JWT_ISSUERS) {
+        let issuers =
+            issuers(&text).map_err(|reason| settings.invalid(&options::JWT_ISSUERS, reason))?;
+        urls.extend(issuers);
+    }
+    Ok(JwtConfig { secret: settings.secret(&options::JWT_SECRET), keys, urls, validators })
+}
+
+/// Reads `[{"issuer": "…", "jwks_url": "…"}]`.
+fn issuers(text: &str) -> Result<Vec<JwksUrl>, String> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Issuer {
+        issuer: String,
+        jwks_url: String,
+    }
+    let shape = "must be a list such as [{\"issuer\": \"https://example.com\", \
+                 \"jwks_url\": \"https://example.com/.well-known/jwks.json\"}]";
+    let issuers: Vec<Issuer> = serde_json::from_str(text).map_err(|_| shape.to_owned())?;
+    let urls = issuers.into_iter().map(|Issuer { issuer, jwks_url }| {
+        JwksUrl::parse(&jwks_url, Some(issuer)).map_err(|error| format!("jwks_url {error}"))
+    });
+    urls.collect()
 }
 
 impl fmt::Display for LogFormat {

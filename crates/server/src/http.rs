@@ -109,8 +109,10 @@ async fn metrics(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Res
 /// What Supabase's compose file asks for, with the key of anonymous clients. One process serves one
 /// database, whatever the tenant is called. Always 200 for those who may ask, as with the reference.
 async fn tenant_health(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Response {
-    let is_verified =
-        bearer(&headers).is_some_and(|token| state.verifier.verify(token, now_unix()).is_ok());
+    let is_verified = match bearer(&headers) {
+        Some(token) => state.verifier.verify_with_new_keys(token, now_unix()).await.is_ok(),
+        None => false,
+    };
     if !is_verified {
         return StatusCode::FORBIDDEN.into_response();
     }

@@ -18,6 +18,8 @@ const GENERATION: usize = 8192;
 pub(super) struct TokenCache {
     young: HashMap<Digest, Accepted>,
     old: HashMap<Digest, Accepted>,
+    /// How often everything was forgotten.
+    generation: u64,
 }
 
 impl TokenCache {
@@ -31,8 +33,21 @@ impl TokenCache {
         self.young.get(digest).or_else(|| self.old.get(digest)).cloned()
     }
 
-    /// Keeps a token, or keeps it longer.
-    pub(super) fn insert(&mut self, digest: Digest, accepted: Accepted) {
+    /// Forgets all tokens: the keys are others.
+    pub(super) fn forget(&mut self) {
+        *self = Self { generation: self.generation + 1, ..Self::default() };
+    }
+
+    /// How often everything was forgotten.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Keeps a token, or keeps it longer; not one that was verified before a generation ended.
+    pub(super) fn insert(&mut self, digest: Digest, accepted: Accepted, generation: u64) {
+        if generation != self.generation {
+            return;
+        }
         if self.young.len() >= GENERATION && !self.young.contains_key(&digest) {
             self.old = std::mem::take(&mut self.young);
         }
@@ -56,13 +71,19 @@ mod tests {
         let mut cache = TokenCache::default();
         let used = TokenCache::digest("used");
         let unused = TokenCache::digest("unused");
-        cache.insert(unused, accepted.clone());
+        cache.insert(unused, accepted.clone(), 0);
         for number in 0..3 * GENERATION {
-            cache.insert(used, accepted.clone());
-            cache.insert(TokenCache::digest(&number.to_string()), accepted.clone());
+            cache.insert(used, accepted.clone(), 0);
+            cache.insert(TokenCache::digest(&number.to_string()), accepted.clone(), 0);
             assert!(cache.young.len() + cache.old.len() <= 2 * GENERATION);
         }
         assert!(cache.find(&used).is_some());
         assert!(cache.find(&unused).is_none());
+        cache.forget();
+        assert!(cache.find(&used).is_none());
+        cache.insert(used, accepted.clone(), 0);
+        assert!(cache.find(&used).is_none(), "verified with keys of before");
+        cache.insert(used, accepted, 1);
+        assert!(cache.find(&used).is_some());
     }
 }

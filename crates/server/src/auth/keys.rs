@@ -16,7 +16,20 @@ use super::token::{Header, Token};
 /// Keys without an id cannot be chosen by a token and are left out, as are key types that no
 /// supported algorithm uses.
 #[derive(Clone, Default)]
-pub struct KeySet(BTreeMap<String, Vec<Key>>);
+pub struct KeySet {
+    by_id: BTreeMap<String, Vec<Key>>,
+    /// What it was made of, so that sets can be compared.
+    source: Box<str>,
+}
+
+/// Keys of a published set that are looked at.
+const PUBLISHED_KEYS_MAX: usize = 100;
+
+impl PartialEq for KeySet {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
 
 /// Why a key set cannot be read. Repeats no value of it: it may hold shared secrets.
 #[derive(Debug, thiserror::Error, Eq, PartialEq)]
@@ -90,15 +103,55 @@ impl KeySet {
         let document: Value = serde_json::from_str(text)
             .map_err(|error| KeySetError::Json { line: error.line(), column: error.column() })?;
         let keys = document.get("keys").and_then(Value::as_array).ok_or(KeySetError::Shape)?;
-        let mut set = Self::default();
+        let mut set = Self { source: text.into(), ..Self::default() };
         for key in keys {
             let key = key.as_object().ok_or(KeySetError::Shape)?;
             let Some(kid) = key.get("kid").and_then(Value::as_str) else { continue };
             if let Some(parsed) = Key::parse(kid, key)? {
-                set.0.entry(kid.to_owned()).or_default().push(parsed);
+                set.by_id.entry(kid.to_owned()).or_default().push(parsed);
             }
         }
         Ok(set)
+    }
+
+    /// Reads a key set that is there for all to see. A shared secret in it is none, and left out, as is
+    /// a key that cannot be used: the rest of a set that others keep still counts.
+    ///
+    /// # Errors
+    /// The text is no key set.
+    pub(super) fn parse_published(text: &str) -> Result<Self, KeySetError> {
+        let document: Value = serde_json::from_str(text)
+            .map_err(|error| KeySetError::Json { line: error.line(), column: error.column() })?;
+        let keys = document.get("keys").and_then(Value::as_array).ok_or(KeySetError::Shape)?;
+        let mut set = Self { source: text.into(), ..Self::default() };
+        for key in keys.iter().take(PUBLISHED_KEYS_MAX).filter_map(Value::as_object) {
+            let Some(kid) = key.get("kid").and_then(Value::as_str) else { continue };
+            match Key::parse(kid, key) {
+                Ok(Some(Key::Shared(_))) => {
+                    tracing::warn!(
+                        kid,
+                        "a key set that is public holds a shared secret; it is left out"
+                    );
+                }
+                Ok(Some(parsed)) => set.by_id.entry(kid.to_owned()).or_default().push(parsed),
+                Ok(None) => {}
+                Err(error) => tracing::warn!("a key that was fetched is left out: {error}"),
+            }
+        }
+        Ok(set)
+    }
+
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.values().map(Vec::len).sum()
+    }
+
+    /// The public key with this id for this header's algorithm.
+    pub(super) fn published(&self, header: &Header) -> Option<ChosenKey> {
+        let (family, algorithm) = Family::of(&header.algorithm)?;
+        let keys = self.by_id.get(header.key_id.as_ref()?)?;
+        let key = keys.iter().find(|key| key.family() == family && family != Family::Shared)?;
+        Some(ChosenKey { key: key.clone(), algorithm })
     }
 
     /// The key that a token with this header must be signed with.
@@ -112,7 +165,7 @@ impl KeySet {
         let named = header
             .key_id
             .as_ref()
-            .and_then(|kid| self.0.get(kid))
+            .and_then(|kid| self.by_id.get(kid))
             .and_then(|keys| keys.iter().find(|key| key.family() == family));
         match (named, secret) {
             (Some(key), _) => Ok(ChosenKey { key: key.clone(), algorithm }),
@@ -243,6 +296,6 @@ impl Key {
 /// Ids only: a key of type `oct` is a secret.
 impl fmt::Debug for KeySet {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.0.keys()).finish()
+        formatter.debug_set().entries(self.by_id.keys()).finish()
     }
 }

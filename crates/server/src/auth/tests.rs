@@ -42,11 +42,15 @@ fn hs256(claims: &Value) -> String {
     token(&json!({"alg": "HS256"}), claims, shared(Algorithm::HS256, SECRET))
 }
 
+fn verifier_for(config: &JwtConfig) -> TokenVerifier {
+    TokenVerifier::new(config, &Arc::new(Metrics::new())).unwrap()
+}
+
 fn verifier(keys: &Value) -> TokenVerifier {
-    TokenVerifier::new(&JwtConfig {
+    verifier_for(&JwtConfig {
         secret: Some(Secret::new(SECRET)),
         keys: Some(KeySet::parse(&keys.to_string()).unwrap()),
-        validators: ClaimValidators::default(),
+        ..JwtConfig::default()
     })
 }
 
@@ -212,7 +216,7 @@ fn algorithms_without_a_key_are_refused() {
     let unsigned = token(&json!({"alg": "none"}), &good_claims(), |_| Vec::new());
     assert_eq!(outcome(&verifier, &unsigned), Err(TokenError::Signer { kid: None }));
 
-    let without_secret = TokenVerifier::new(&JwtConfig::default());
+    let without_secret = verifier_for(&JwtConfig::default());
     let token = hs256(&good_claims());
     assert_eq!(outcome(&without_secret, &token), Err(TokenError::Signer { kid: None }));
 }
@@ -370,9 +374,9 @@ fn secrets_do_not_show() {
     let config = JwtConfig {
         secret: Some(Secret::new("hunter2")),
         keys: Some(KeySet::parse(&keys.to_string()).unwrap()),
-        validators: ClaimValidators::default(),
+        ..JwtConfig::default()
     };
-    let shown = format!("{config:?} {:?}", TokenVerifier::new(&config));
+    let shown = format!("{config:?} {:?}", verifier_for(&config));
     assert!(!shown.contains("hunter2") && !shown.contains(&encode("hunter2")), "{shown}");
 }
 
@@ -396,4 +400,28 @@ fn refused_handshakes_have_the_texts_clients_know() {
         "Failed to generate JWT signer for key ID (kid) \"a\\\"b\", \
          check your JWT secret or JWKS configuration",
     );
+}
+
+#[test]
+fn shared_secrets_and_broken_keys_of_a_published_set_are_left_out() {
+    let secret = encode("hunter2");
+    let set = KeySet::parse_published(
+        &json!({"keys": [
+            {"kty": "oct", "kid": "shared", "k": secret},
+            {"kty": "EC", "kid": "broken", "crv": "P-256", "x": "?"},
+            {"kty": "OKP", "kid": "good", "crv": "Ed25519", "x": encode([7; 32])},
+        ]})
+        .to_string(),
+    )
+    .unwrap();
+    assert_eq!(format!("{set:?}"), "{\"good\"}");
+    for (text, expected) in [("", true), ("[]", true), ("{\"keys\": []}", false)] {
+        assert_eq!(KeySet::parse_published(text).is_err(), expected, "{text}");
+    }
+    let many: Vec<Value> = (0..1_000)
+        .map(
+            |n| json!({"kty": "OKP", "kid": n.to_string(), "crv": "Ed25519", "x": encode([7; 32])}),
+        )
+        .collect();
+    assert_eq!(KeySet::parse_published(&json!({ "keys": many }).to_string()).unwrap().len(), 100);
 }

@@ -217,11 +217,15 @@ options! {
         "Closes /metrics to all but bearers of a token signed with this secret. Without it the route is open.";
 
     JWT_SECRET: Jwt, "jwt-secret", [same("JWT_SECRET"), same("API_JWT_SECRET")], Kind::Secret, None,
-        "The secret that signs HS256, HS384 and HS512 tokens. This or jwt-jwks is required.";
+        "The secret that signs HS256, HS384 and HS512 tokens. This, jwt-jwks or jwt-jwks-url is required.";
     JWT_JWKS: Jwt, "jwt-jwks", [same("API_JWT_JWKS")], Kind::Json, None,
         "A JSON Web Key Set, {\"keys\": […]}. Tokens signed with RS256 to RS512, ES256 to ES512 or EdDSA (Ed25519) choose a key of it by their kid.";
     JWT_JWKS_FILE: Jwt, "jwt-jwks-file", [], Kind::File, None,
         "A file with the JSON Web Key Set, read at start.";
+    JWT_JWKS_URL: Jwt, "jwt-jwks-url", [], Kind::List, None,
+        "The URL of a JSON Web Key Set, or several separated by commas. It is fetched at start, then as often as its Cache-Control says (every minute to every day, else every ten minutes), and when a token names a key that is not known. Keys stay when fetching fails. https only; http for loopback and private addresses and for names without a dot. Shared secrets in it are left out.";
+    JWT_ISSUERS: Jwt, "jwt-issuers", [], Kind::Json, None,
+        "Key sets as with jwt-jwks-url that count for the tokens of one issuer only: [{\"issuer\": \"https://example.com\", \"jwks_url\": \"https://example.com/.well-known/jwks.json\"}]. The claim iss of a token must be the issuer, letter by letter.";
     JWT_CLAIM_VALIDATORS: Jwt, "jwt-claim-validators", [same("JWT_CLAIM_VALIDATORS")], Kind::Json, Some("{}"),
         "A JSON object of claims with the exact values they must have in tokens that carry them. For example {\"iss\": \"https://example.com\"}.";
 

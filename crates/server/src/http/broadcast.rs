@@ -91,10 +91,10 @@ impl BroadcastParts {
     }
 
     /// Who asks, if the token is good.
-    fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
+    async fn caller(&self, headers: &HeaderMap) -> Option<Caller> {
         let apikey = || headers.get("apikey").and_then(|value| value.to_str().ok());
         let token = bearer(headers).or_else(apikey)?;
-        let claims = self.verifier.verify(token, now_unix()).ok()?;
+        let claims = self.verifier.verify_with_new_keys(token, now_unix()).await.ok()?;
         Some(Caller { claims, headers: headers_json(headers, |name| !is_secret(name)) })
     }
 
@@ -303,7 +303,7 @@ async fn authorized_body(
     if !parts.quota.has_room() {
         return Err(Refusal::Rate(TOO_MANY_REQUESTS));
     }
-    let caller = parts.caller(request.headers()).ok_or(Refusal::Unauthorized)?;
+    let caller = parts.caller(request.headers()).await.ok_or(Refusal::Unauthorized)?;
     Ok((caller, read_body(request.into_body()).await?))
 }
 

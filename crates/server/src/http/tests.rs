@@ -32,14 +32,13 @@ impl Answer {
 }
 
 fn state(metrics_secret: Option<&str>) -> Arc<HttpState> {
+    let config = JwtConfig { secret: Some(Secret::new(SECRET)), ..JwtConfig::default() };
+    let metrics = Arc::new(Metrics::new());
     Arc::new(HttpState {
         health: Arc::new(Health::new()),
-        metrics: Arc::new(Metrics::new()),
         metrics_secret: metrics_secret.map(Secret::new),
-        verifier: Arc::new(TokenVerifier::new(&JwtConfig {
-            secret: Some(Secret::new(SECRET)),
-            ..JwtConfig::default()
-        })),
+        verifier: Arc::new(TokenVerifier::new(&config, &metrics).unwrap()),
+        metrics,
         connections: TaskTracker::new(),
     })
 }

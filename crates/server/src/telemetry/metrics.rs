@@ -78,6 +78,10 @@ metrics! {
         "Sockets that were opened.";
     connections_refused: Counter, "walcast_connections_refused_total" {},
         "Handshakes that were answered with an error.";
+    jwks_fetches: Counter, "walcast_jwks_fetches_total" {result = "ok"},
+        "Fetches of key sets from URLs.";
+    jwks_fetches_failed: Counter, "walcast_jwks_fetches_total" {result = "error"},
+        "Fetches of key sets from URLs.";
     channels: Gauge, "walcast_channels" {},
         "Joined channels.";
     subscriptions: Gauge, "walcast_subscriptions" {},

@@ -45,7 +45,7 @@ pub(super) struct Refusal {
 ///
 /// # Errors
 /// When one of them says no.
-pub(super) fn admit(
+pub(super) async fn admit(
     parts: &TransportParts,
     parameters: ConnectParameters,
     headers: &HeaderMap,
@@ -62,7 +62,8 @@ pub(super) fn admit(
         .or(parameters.apikey)
         .ok_or_else(|| refuse(StatusCode::UNAUTHORIZED, API_KEY_MISSING.to_owned()))?;
     let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let claims = parts.verifier.verify(&token, now_unix).map_err(|error| {
+    let verified = parts.verifier.verify_with_new_keys(&token, now_unix).await;
+    let claims = verified.map_err(|error| {
         let (status, text) = connect_error(&error);
         refuse(status, text)
     })?;

@@ -365,7 +365,22 @@ impl Driver {
             }
             self.outputs = outputs;
         }
+        if self.errands.len() > self.session.n_channels() {
+            self.forget_errands();
+        }
         self.note_channels(self.session.n_channels());
+    }
+
+    /// Ends what is under way for channels that are gone, joins that were refused included.
+    fn forget_errands(&mut self) {
+        let session = &self.session;
+        self.errands.retain(|channel, tasks| {
+            let is_known = session.knows(*channel);
+            if !is_known {
+                tasks.iter().for_each(AbortHandle::abort);
+            }
+            is_known
+        });
     }
 
     /// Keeps the gauge over all connections up to date.

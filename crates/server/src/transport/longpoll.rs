@@ -122,7 +122,7 @@ async fn poll(
         let status = if messages.is_empty() { StatusCode::NO_CONTENT } else { StatusCode::OK };
         return answer(status, &json!({ "token": token, "messages": messages }));
     }
-    let admitted = match admit(&sessions.parts, connect, &headers) {
+    let admitted = match admit(&sessions.parts, connect, &headers).await {
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(&refusal),
     };

@@ -63,7 +63,7 @@ async fn upgrade(
             "a WebSocket needs a connection with HTTP/1.1",
         );
     };
-    let admitted = match admit(&parts, parameters, request.headers()) {
+    let admitted = match admit(&parts, parameters, request.headers()).await {
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(&refusal),
     };

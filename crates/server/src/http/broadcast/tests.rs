@@ -8,7 +8,7 @@ use walcast_replicator::{ConnectOptions, Host, Secret, SslMode};
 
 use super::*;
 use crate::{
-    auth::{ClaimValidators, TokenRequest, mint},
+    auth::{TokenRequest, mint},
     config::JwtConfig,
     http::Health,
     outbox::{Delivery, Inbox, OutboxLimits, queue},
@@ -70,12 +70,11 @@ impl World {
             expires_in: Duration::from_secs(60),
         };
         let token = mint(&secret, &request, now_unix()).unwrap();
-        let config =
-            JwtConfig { secret: Some(secret), keys: None, validators: ClaimValidators::default() };
+        let config = JwtConfig { secret: Some(secret), ..JwtConfig::default() };
         let metrics = Arc::new(Metrics::new());
         let topics = Arc::new(Topics::new(Arc::clone(&metrics)));
         let parts = Arc::new(BroadcastParts::new(
-            Arc::new(TokenVerifier::new(&config)),
+            Arc::new(TokenVerifier::new(&config, &metrics).unwrap()),
             Arc::clone(&topics),
             unreachable_authorizer(&metrics),
             metrics,

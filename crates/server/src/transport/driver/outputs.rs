@@ -28,6 +28,14 @@ impl Driver {
                 let now_unix =
                     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
                 let result = self.parts.verifier.verify(&token, now_unix);
+                if self.parts.verifier.may_need_new_keys(&result) {
+                    let verifier = Arc::clone(&self.parts.verifier);
+                    self.errand(channel, async move {
+                        let result = verifier.verify_with_new_keys(&token, now_unix).await;
+                        Input::TokenVerified { channel, token, result }
+                    });
+                    return None;
+                }
                 return Some(Input::TokenVerified { channel, token, result });
             }
             Output::Subscribe { channel, attempt, request } => {
