@@ -21,8 +21,7 @@ USER 65532:65532
 ENV HOST=0.0.0.0 PORT=4000
 EXPOSE 4000
 STOPSIGNAL SIGTERM
-# The image has no curl; bash opens the connection itself.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["bash", "-c", "exec 3<>\"/dev/tcp/127.0.0.1/$PORT\" && printf 'GET /healthcheck HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [ \"$status\" = 200 ]"]
+    CMD ["walcast", "healthcheck"]
 ENTRYPOINT ["walcast"]
 CMD ["serve"]

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use walcast_tests::{Database, Postgres, walcast_program};
+use walcast_tests::{Database, Postgres, Walcast, walcast_program};
 
 /// Policies of each kind, one that is not for SELECT, and one of a table that is not published.
 const POLICIES: &str = r#"
@@ -73,4 +73,37 @@ async fn policies_are_listed_with_who_decides_them() -> Result<()> {
                    each change; `walcast policies` says about which, and why";
     assert!(report.lines().any(|line| line == finding), "{report}");
     database.remove().await
+}
+
+/// Whether `walcast healthcheck` is content with what listens at this port, and what it printed.
+fn healthcheck(port: u16) -> Result<(Option<i32>, String)> {
+    let output = Command::new(walcast_program()?)
+        .arg("healthcheck")
+        .env_clear()
+        .env("PORT", port.to_string())
+        .output()
+        .context("cannot run walcast healthcheck")?;
+    let printed = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8(printed)?))
+}
+
+#[tokio::test]
+async fn a_container_can_ask_whether_its_server_works() -> Result<()> {
+    let mut server = Postgres::start_with_prelude().await?;
+    let database = server.database("healthcheck").await?;
+    let walcast = Walcast::on(&database).start().await?;
+    let (code, printed) = healthcheck(walcast.port())?;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(printed.contains("\"status\":\"ok\""), "{printed}");
+    server.stop()?;
+    walcast.unhealthy().await?;
+    let (code, printed) = healthcheck(walcast.port())?;
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("unavailable"), "{printed}");
+    let port = walcast.port();
+    drop(walcast);
+    let (code, printed) = healthcheck(port)?;
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains(&format!("ask http://127.0.0.1:{port}/healthcheck")), "{printed}");
+    Ok(())
 }

@@ -120,7 +120,7 @@ async fn too_many_joins_of_all_close_the_connection_that_is_one_too_many() -> Re
     })
     .await?;
     assert!(
-        metric(&walcast, "walcast_join_errors_total{code=\"ClientJoinRateLimitReached\"}").await?
+        metric(&walcast, "realtime_channel_error{code=\"ClientJoinRateLimitReached\"}").await?
             >= 1.0
     );
     Ok(())

@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod longpoll;
 mod messages;
+mod metrics;
 mod oracle;
 mod partitions;
 mod path;

@@ -24,6 +24,7 @@ Exit codes:
   1  failed while running, refused by a server, or something found by doctor
   2  a command line or a configuration that cannot be used";
 
+const HEALTHCHECK_GROUPS: &[Group] = &[Group::Sources, Group::Http];
 const DOCTOR_GROUPS: &[Group] = &[Group::Sources, Group::Database, Group::Replication, Group::Jwt];
 const MIGRATE_GROUPS: &[Group] = &[Group::Sources, Group::Database, Group::Replication];
 
@@ -38,6 +39,8 @@ pub enum Invocation {
     Token(String),
     /// Print changes.
     Listen(ListenOptions),
+    /// Ask a server of this machine whether it works.
+    Healthcheck(Box<Config>),
     /// Look at a database.
     Doctor(Box<Config>),
     /// List the policies of a database.
@@ -141,6 +144,7 @@ fn read(
             let arguments = ListenArguments::from_arg_matches(matches)?;
             Invocation::Listen(arguments.options(&flags, environment)?)
         }
+        "healthcheck" => Invocation::Healthcheck(load(Purpose::Inspect)?),
         "doctor" => Invocation::Doctor(load(Purpose::Inspect)?),
         "policies" => Invocation::Policies(load(Purpose::Inspect)?),
         // The last one; clap lets no other name through.
@@ -205,6 +209,13 @@ pub fn command() -> clap::Command {
                 ),
             ),
             token::GROUPS,
+        ))
+        .subcommand(Flags::declare(
+            clap::Command::new("healthcheck").about("Ask a server whether it works").long_about(
+                "Asks /healthcheck of the server at --port on this machine and prints the answer. \
+                 Exits with 1 when changes do not reach clients or nobody answers.",
+            ),
+            HEALTHCHECK_GROUPS,
         ))
         .subcommand(Flags::declare(
             clap::Command::new("doctor").about("Say what is wrong with a database").long_about(

@@ -18,6 +18,7 @@ use walcast_server::{
     dev::{self, DevOptions},
     doctor,
     embedded::{SearchPaths, guard},
+    healthcheck,
     listen::{self, ListenOptions},
     migrate::{self, Bootstrap, DdlTriggers, Scope},
     policies, telemetry,
@@ -77,6 +78,11 @@ fn run(invocation: Invocation, environment: &Environment) -> anyhow::Result<Exit
         }
         Invocation::Token(token) => print_lines(&[token])?,
         Invocation::Listen(options) => return runtime.block_on(listen_until_ctrl_c(&options)),
+        Invocation::Healthcheck(config) => {
+            let (code, answer) = runtime.block_on(healthcheck::run(&config.http))?;
+            print_lines(&[answer])?;
+            return Ok(code);
+        }
         Invocation::Doctor(config) => return runtime.block_on(doctor::run(&config)),
         Invocation::Policies(config) => runtime.block_on(policies::run(&config))?,
         Invocation::Migrate { config, bootstrap, ddl_triggers } => {

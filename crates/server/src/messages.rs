@@ -16,10 +16,11 @@ pub mod replay;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use walcast_change::{Cell, Relation, Row, RowChange, RowEvent};
+use walcast_change::{Cell, Commit, Relation, Row, RowChange, RowEvent};
 use walcast_protocol::{
     RawJson, ServerMessage, Topic,
     message::{Encoding, UserBroadcast},
@@ -27,8 +28,9 @@ use walcast_protocol::{
 
 use self::recent::RecentTransactions;
 use crate::{
-    telemetry::Metrics,
+    telemetry::{Metrics, milliseconds},
     topics::{TopicName, Topics},
+    transport::wire::Unflushed,
 };
 
 /// The publication that brings the rows, walcast's own.
@@ -55,6 +57,8 @@ pub struct Messages {
     recent: Arc<RecentTransactions>,
     /// The relation of the last row and where its columns are; rows come in runs.
     last: Option<(Arc<Relation>, Option<Layout>)>,
+    /// The sockets that messages were put down for.
+    unflushed: Unflushed,
     /// The reasons that were logged; each is once.
     logged: Mutex<BTreeSet<&'static str>>,
 }
@@ -81,7 +85,8 @@ impl Messages {
         recent: Arc<RecentTransactions>,
     ) -> Self {
         let logged = Mutex::default();
-        Self { topics, metrics, payload_bytes_max, recent, last: None, logged }
+        let unflushed = Unflushed::default();
+        Self { topics, metrics, payload_bytes_max, recent, last: None, unflushed, logged }
     }
 
     /// Whether this is a row of `realtime.messages`; an inserted one is broadcast.
@@ -89,7 +94,7 @@ impl Messages {
         let Some(layout) = self.layout(&event.relation) else { return false };
         if let RowChange::Insert { new } = &event.change {
             self.recent.note(event.commit.transaction_id);
-            self.publish(new, layout, event.commit.transaction_id);
+            self.publish(new, layout, event.commit);
         }
         true
     }
@@ -105,7 +110,7 @@ impl Messages {
         layout
     }
 
-    fn publish(&self, row: &Row, layout: Layout, transaction_id: u32) {
+    fn publish(&mut self, row: &Row, layout: Layout, commit: Commit) {
         let message = match read(row, layout) {
             Ok(message) => message,
             Err(reason) => return self.skip(reason),
@@ -117,7 +122,18 @@ impl Messages {
         let topic = name.topic.clone();
         self.metrics.broadcasts_database.increment(1);
         let message = ServerMessage::UserBroadcast { topic, broadcast };
-        self.topics.publish_stored(&name, &message, transaction_id);
+        let mut published = self.topics.publish_stored(&name, &message, commit.transaction_id);
+        published.flush_later(&mut self.unflushed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let committed =
+            Duration::from_micros(u64::try_from(commit.timestamp_us).unwrap_or_default());
+        let latency = milliseconds(now.saturating_sub(committed));
+        self.metrics.broadcast_latency_ms.record(latency);
+    }
+
+    /// Writes what was passed on to the sockets: messages that came together leave together.
+    pub async fn flush(&mut self) {
+        self.unflushed.flush_in_turns().await;
     }
 
     fn skip(&self, reason: &'static str) {

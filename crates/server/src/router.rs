@@ -260,6 +260,7 @@ impl Router {
     /// Delivers items in their order, each transaction judged by the catalogue of its place.
     async fn route(&mut self, mut items: Vec<StreamItem>) {
         self.broadcast(&mut items);
+        self.parts.messages.flush().await;
         let mut items = if self.held.is_empty() {
             items
         } else {

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 
-pub use metrics::{MetricKind, MetricSpec, Metrics, reference_page};
+pub use metrics::{MetricKind, MetricSpec, Metrics, milliseconds, reference_page};
 
 /// The logs cannot be opened.
 #[derive(Debug, thiserror::Error)]

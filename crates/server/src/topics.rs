@@ -166,12 +166,14 @@ impl Topics {
         message: &'a ServerMessage,
         except: Option<ListenerId>,
     ) -> Published<'a> {
+        self.metrics.payload_bytes_broadcast.record(payload_bytes(message));
         self.hand_over(name, message, Way { except, ..Way::default() }, |hears| hears.broadcast)
     }
 
     /// Hands a change of presence to every listener of a topic, by way of the connection's task: the
     /// whole state goes that way, and a change must not overtake it.
     pub fn publish_presence(&self, name: &TopicName, message: &ServerMessage) {
+        self.metrics.payload_bytes_presence.record(payload_bytes(message));
         let way = Way { is_direct: false, ..Way::default() };
         self.hand_over(name, message, way, |hears| hears.presence);
     }
@@ -221,16 +223,22 @@ impl Topics {
                 }
             }
         });
-        self.metrics.topic_deliveries.increment(published.n_queued);
+        self.metrics.channel_events.increment(1 + published.n_queued);
         self.metrics.queue_overflows.increment(n_overflowed);
         published
     }
 
     /// As [`Self::publish`] for a message that this transaction stored: a channel that asked for
     /// earlier messages when it was there does not hear it again.
-    pub fn publish_stored(&self, name: &TopicName, message: &ServerMessage, transaction_id: u32) {
+    pub fn publish_stored<'a>(
+        &self,
+        name: &TopicName,
+        message: &'a ServerMessage,
+        transaction_id: u32,
+    ) -> Published<'a> {
+        self.metrics.payload_bytes_broadcast.record(payload_bytes(message));
         let way = Way { transaction_id: Some(transaction_id), ..Way::default() };
-        self.hand_over(name, message, way, |hears| hears.broadcast);
+        self.hand_over(name, message, way, |hears| hears.broadcast)
     }
 
     /// How many channels listen to a topic.
@@ -258,6 +266,20 @@ impl Topics {
             None => act(&mut HashMap::new()),
         }
     }
+}
+
+/// What a message carries, in bytes.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn payload_bytes(message: &ServerMessage) -> f64 {
+    let n_bytes = match message {
+        ServerMessage::UserBroadcast { broadcast, .. } => broadcast.payload.len(),
+        ServerMessage::Push { payload, .. } => payload.as_bytes().len(),
+        ServerMessage::Reply { .. }
+        | ServerMessage::System { .. }
+        | ServerMessage::Close { .. }
+        | ServerMessage::Error { .. } => 0,
+    };
+    n_bytes as f64
 }
 
 /// A lock is only poisoned when a thread panicked while it held it; what is in there is whole all

@@ -28,7 +28,7 @@ use walcast_change::TableId;
 use walcast_channels::{Extensions, Rights, RightsFailure, RightsRequest};
 
 use super::{Authorizer, evaluate::is_connection_loss, pace::Pace};
-use crate::random::random_hex;
+use crate::{random::random_hex, telemetry::milliseconds};
 
 /// How long a question waits for a connection, beside the time limit of its statements.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,7 +81,14 @@ impl Authorizer {
             return Err(RightsFailure::Refused);
         }
         let limit = self.statement_timeout.saturating_mul(2).saturating_add(CONNECT_TIMEOUT);
+        let began = Instant::now();
         let outcome = timeout(limit, self.ask_rights(request, headers)).await;
+        let took = milliseconds(began.elapsed());
+        if request.asked.write.any() {
+            self.metrics.write_check_ms.record(took);
+        } else {
+            self.metrics.read_check_ms.record(took);
+        }
         let result = outcome.unwrap_or(Err(RightsFailure::Unavailable));
         self.metrics.channel_questions.increment(1);
         if result.is_err() {

@@ -49,6 +49,7 @@ use crate::{
     quota::{Quota, ServerQuotas},
     telemetry::Metrics,
     topics::{TopicName, Topics},
+    transport::wire::Unflushed,
 };
 
 /// The largest body of a request, in bytes, as with the reference.
@@ -103,8 +104,15 @@ impl BroadcastParts {
         self.quota.take(n_messages) && self.server.take_events(n_messages)
     }
 
-    fn publish(&self, message: &ServerMessage, topic: Topic, is_private: bool) {
-        self.topics.publish(&TopicName { topic, is_private }, message, None);
+    fn publish(
+        &self,
+        message: &ServerMessage,
+        topic: Topic,
+        is_private: bool,
+        unflushed: &mut Unflushed,
+    ) {
+        let mut published = self.topics.publish(&TopicName { topic, is_private }, message, None);
+        published.flush_later(unflushed);
         self.metrics.broadcasts_http.increment(1);
     }
 
@@ -211,6 +219,7 @@ async fn send_many(parts: &BroadcastParts, request: Request) -> Result<(), Refus
     let private = messages.iter().filter(|message| message.is_private);
     let topics: BTreeSet<&str> = private.map(|message| message.topic.as_str()).collect();
     let writable = parts.writable(&caller, topics).await;
+    let mut unflushed = Unflushed::default();
     for message in &messages {
         let BatchMessage { topic, event, payload, is_private, id } = message;
         if *is_private && !writable.contains(topic.as_str()) {
@@ -218,8 +227,10 @@ async fn send_many(parts: &BroadcastParts, request: Request) -> Result<(), Refus
             continue;
         }
         let topic = Topic::of_sub_topic(topic);
-        parts.publish(&named(&topic, event, payload, id.as_deref()), topic, *is_private);
+        let message = named(&topic, event, payload, id.as_deref());
+        parts.publish(&message, topic, *is_private, &mut unflushed);
     }
+    unflushed.flush_in_turns().await;
     Ok(())
 }
 
@@ -281,7 +292,9 @@ async fn send_one(
     let broadcast = UserBroadcast { event: event.into(), metadata: None, encoding, payload };
     let topic = Topic::of_sub_topic(topic);
     let message = user_broadcast(&topic, broadcast).map_err(|_| Refusal::NotJson)?;
-    parts.publish(&message, topic, is_private);
+    let mut unflushed = Unflushed::default();
+    parts.publish(&message, topic, is_private, &mut unflushed);
+    unflushed.flush_in_turns().await;
     Ok(())
 }
 

@@ -4,14 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use tokio_postgres::{Client, Row, types::Type};
 use walcast_channels::ReplayRequest;
 use walcast_protocol::message::{Encoding, UserBroadcast};
 use walcast_replicator::ConnectOptions;
 
 use super::{metadata, recent::RecentTransactions};
-use crate::{authz::Authorizer, catalogue::snapshot::Snapshot, database, telemetry::Metrics};
+use crate::{
+    authz::Authorizer,
+    catalogue::snapshot::Snapshot,
+    database,
+    telemetry::{Metrics, milliseconds},
+};
 
 /// How long one question may take, the wait for those before it included.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,8 +90,10 @@ impl Replayer {
     /// # Errors
     /// When PostgreSQL cannot be reached, takes too long or has no such table.
     pub async fn read(&self, request: &ReplayRequest) -> anyhow::Result<Found> {
-        self.metrics.replays.increment(1);
-        timeout(TIMEOUT, self.ask(request)).await.context("read earlier messages in time")?
+        let began = Instant::now();
+        let found = timeout(TIMEOUT, self.ask(request)).await;
+        self.metrics.replay_ms.record(milliseconds(began.elapsed()));
+        found.context("read earlier messages in time")?
     }
 
     async fn ask(&self, request: &ReplayRequest) -> anyhow::Result<Found> {

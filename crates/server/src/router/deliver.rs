@@ -154,6 +154,9 @@ impl<'a> Deliverer<'a> {
                 }
             }
         }
+        self.metrics
+            .payload_bytes_changes
+            .record(f64::from(u32::try_from(data.len()).unwrap_or(u32::MAX)));
         payloads.push(Payload { key, data });
         payloads.len() - 1
     }

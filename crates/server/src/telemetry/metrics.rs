@@ -1,4 +1,7 @@
 //! The metrics: each declared once, its handle kept for the hot path.
+//!
+//! What Supabase Realtime counts as well has its name there, so that dashboards find it; the rest begins
+//! with `walcast_`.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -14,7 +17,7 @@ pub enum MetricKind {
     Counter,
     /// Goes up and down.
     Gauge,
-    /// Times in seconds, in buckets.
+    /// Times or sizes, in buckets.
     Histogram,
 }
 
@@ -31,10 +34,29 @@ pub struct MetricSpec {
     pub doc: &'static str,
 }
 
-/// The buckets of every histogram, in seconds: from a tenth of a millisecond to ten seconds.
-const BUCKETS: &[f64] = &[
+/// The buckets of times in seconds: from a tenth of a millisecond to ten seconds.
+const SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
+];
+
+/// The buckets of times in milliseconds: those of the reference, and finer ones between them.
+const MILLISECONDS: &[f64] =
+    &[1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 5000.0, 15000.0];
+
+/// The buckets of sizes in bytes, as with the reference.
+const BYTES: &[f64] = &[
+    250.0,
+    500.0,
+    1_000.0,
+    3_000.0,
+    5_000.0,
+    10_000.0,
+    25_000.0,
+    100_000.0,
+    500_000.0,
+    1_000_000.0,
+    3_000_000.0,
 ];
 
 /// How often [`Metrics::keep`] sorts observations into buckets.
@@ -72,7 +94,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    connections: Gauge, "walcast_connections" {},
+    connections: Gauge, "realtime_connections_connected" {},
         "Open sockets.";
     connections_opened: Counter, "walcast_connections_opened_total" {},
         "Sockets that were opened.";
@@ -84,9 +106,9 @@ metrics! {
         "Fetches of key sets from URLs.";
     channels: Gauge, "walcast_channels" {},
         "Joined channels.";
-    subscriptions: Gauge, "walcast_subscriptions" {},
+    subscriptions: Gauge, "realtime_subscriptions_manager_subscribers" {},
         "Live subscriptions to changes of tables.";
-    joins: Counter, "walcast_joins_total" {},
+    joins: Counter, "realtime_channel_joins" {},
         "Channels that were joined.";
     messages_in: Counter, "walcast_messages_received_total" {},
         "Messages from clients.";
@@ -94,15 +116,23 @@ metrics! {
         "Frames from clients that were no message and were dropped.";
     frames_out: Counter, "walcast_frames_sent_total" {},
         "Frames written to sockets.";
-    bytes_out: Counter, "walcast_sent_bytes_total" {},
-        "Bytes of frames written to sockets.";
+    bytes_in: Counter, "realtime_channel_input_bytes" {},
+        "Bytes received from clients, frame heads included.";
+    bytes_out: Counter, "realtime_channel_output_bytes" {},
+        "Bytes written to clients, frame heads included.";
+    payload_bytes_broadcast: Histogram, "realtime_payload_size" {message_type = "broadcast"},
+        "The payloads that were passed on, in bytes.";
+    payload_bytes_presence: Histogram, "realtime_payload_size" {message_type = "presence"},
+        "The payloads that were passed on, in bytes.";
+    payload_bytes_changes: Histogram, "realtime_payload_size" {message_type = "postgres_changes"},
+        "The payloads that were passed on, in bytes.";
     queue_overflows: Counter, "walcast_queue_overflows_total" {},
         "Connections that were closed because they read too slowly.";
     events_in: Counter, "walcast_row_events_total" {},
         "Row changes received from PostgreSQL.";
     transactions_in: Counter, "walcast_transactions_total" {},
         "Transactions received from PostgreSQL.";
-    events_out: Counter, "walcast_deliveries_total" {},
+    events_out: Counter, "realtime_channel_db_events" {},
         "Row changes handed to connections; one change counts once per channel that gets it.";
     broadcasts_websocket: Counter, "walcast_broadcasts_total" {origin = "websocket"},
         "Broadcasts that were passed on, by where they came from.";
@@ -110,13 +140,15 @@ metrics! {
         "Broadcasts that were passed on, by where they came from.";
     broadcasts_database: Counter, "walcast_broadcasts_total" {origin = "database"},
         "Broadcasts that were passed on, by where they came from.";
-    replays: Counter, "walcast_replays_total" {},
-        "Joins that asked for earlier messages.";
-    topic_deliveries: Counter, "walcast_topic_deliveries_total" {},
-        "Messages of other clients and of applications handed to connections; one message counts once per channel that gets it.";
+    broadcast_latency_ms: Histogram, "realtime_tenants_broadcast_from_database_latency_committed_at" {},
+        "From the commit of a message that SQL sent to its passing on, in milliseconds. Both clocks must agree.";
+    replay_ms: Histogram, "realtime_tenants_replay" {},
+        "How long reading earlier messages for a join took, in milliseconds.";
+    channel_events: Counter, "realtime_channel_events" {},
+        "Broadcasts and changes of presence: each once, and once more for each channel that gets it.";
     presence_members: Gauge, "walcast_presence_members" {},
         "Channels that are tracked as present.";
-    presence_calls: Counter, "walcast_presence_calls_total" {},
+    presence_calls: Counter, "realtime_channel_presence_events" {},
         "Calls of track and untrack, those that changed nothing included.";
     presence_refusals: Counter, "walcast_presence_refusals_total" {},
         "Calls of track that were refused, as there were too many on the whole server.";
@@ -132,6 +164,10 @@ metrics! {
         "Decisions whether an audience may see a row, by who took them.";
     channel_questions: Counter, "walcast_channel_questions_total" {},
         "Questions to PostgreSQL about what a private channel may do.";
+    read_check_ms: Histogram, "realtime_tenants_read_authorization_check" {},
+        "How long it took to know what a private channel may read, in milliseconds.";
+    write_check_ms: Histogram, "realtime_tenants_write_authorization_check" {},
+        "How long it took to know what a private channel may write, in milliseconds.";
     authorization_errors: Counter, "walcast_authorization_errors_total" {},
         "Questions to PostgreSQL that failed or took too long; each denied its rows.";
     authorization_seconds: Histogram, "walcast_authorization_seconds" {},
@@ -152,7 +188,7 @@ metrics! {
 static FAMILIES: &[MetricSpec] = &[JOIN_ERRORS, BROADCASTS_REFUSED];
 
 const JOIN_ERRORS: MetricSpec = MetricSpec {
-    name: "walcast_join_errors_total",
+    name: "realtime_channel_error",
     kind: MetricKind::Counter,
     labels: &[("code", "*")],
     doc: "Joins that were refused, by the error's code.",
@@ -218,10 +254,9 @@ fn recorder() -> PrometheusRecorder {
     let mut builder = PrometheusBuilder::new();
     for (_, spec) in SERIES {
         if spec.kind == MetricKind::Histogram {
+            let matcher = Matcher::Full(spec.name.to_owned());
             // Fails only for an empty list of buckets.
-            builder = match builder
-                .set_buckets_for_metric(Matcher::Full(spec.name.to_owned()), BUCKETS)
-            {
+            builder = match builder.set_buckets_for_metric(matcher, buckets(spec.name).0) {
                 Ok(builder) => builder,
                 Err(_) => PrometheusBuilder::new(),
             };
@@ -233,10 +268,29 @@ fn recorder() -> PrometheusRecorder {
         match spec.kind {
             MetricKind::Counter => recorder.describe_counter(name, None, doc),
             MetricKind::Gauge => recorder.describe_gauge(name, None, doc),
-            MetricKind::Histogram => recorder.describe_histogram(name, Some(Unit::Seconds), doc),
+            MetricKind::Histogram => {
+                recorder.describe_histogram(name, Some(buckets(spec.name).1), doc);
+            }
         }
     }
     recorder
+}
+
+/// The buckets of a histogram, and what they count.
+fn buckets(name: &str) -> (&'static [f64], Unit) {
+    if name.ends_with("_seconds") {
+        (SECONDS, Unit::Seconds)
+    } else if name.ends_with("_size") {
+        (BYTES, Unit::Bytes)
+    } else {
+        (MILLISECONDS, Unit::Milliseconds)
+    }
+}
+
+/// A duration as histograms in milliseconds take it.
+#[must_use]
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
 }
 
 fn find(field: &str) -> Option<&'static MetricSpec> {
@@ -338,11 +392,19 @@ mod tests {
         metrics.broadcast_refused("rate");
         metrics.delivery_seconds.record(0.02);
         metrics.authorization_seconds.record(0.02);
+        metrics.replay_ms.record(milliseconds(Duration::from_micros(2_400)));
+        metrics.read_check_ms.record(1.0);
+        metrics.write_check_ms.record(1.0);
+        metrics.broadcast_latency_ms.record(1.0);
+        metrics.payload_bytes_broadcast.record(400.0);
         let text = metrics.render();
         for spec in SERIES.iter().map(|(_, spec)| spec).chain(FAMILIES) {
             assert!(text.contains(&format!("# HELP {} ", spec.name)), "{}\n{text}", spec.name);
         }
-        assert!(text.contains("walcast_join_errors_total{code=\"Unauthorized\"} 1"), "{text}");
+        assert!(text.contains("realtime_channel_error{code=\"Unauthorized\"} 1"), "{text}");
+        assert!(text.contains("realtime_tenants_replay_bucket{le=\"2.5\"} 1"), "{text}");
+        let size = "realtime_payload_size_bucket{message_type=\"broadcast\",le=\"500\"} 1";
+        assert!(text.contains(size), "{text}");
         assert!(text.contains("walcast_commit_to_socket_seconds_bucket{le=\"0.025\"} 1"), "{text}");
     }
 
@@ -356,7 +418,7 @@ mod tests {
         let line = "walcast_verdicts_total{path=\"postgres\",verdict=\"deny\"} 3";
         assert!(text.contains(line), "{text}");
         assert!(text.contains("walcast_verdicts_total{path=\"postgres\",verdict=\"allow\"} 0"));
-        assert!(text.contains("walcast_connections 1"));
+        assert!(text.contains("realtime_connections_connected 1"));
         assert!(!other.render().contains(line));
     }
 

@@ -155,6 +155,7 @@ async fn publish(
         .get(header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/x-ndjson"));
     let frame_bytes_max = sessions.parts.frame_bytes_max;
+    sessions.parts.metrics.bytes_in.increment(body.len() as u64);
     let sending = async {
         for line in lines(&body, is_batch) {
             let inbound = inbound(mailbox.version, line, frame_bytes_max);

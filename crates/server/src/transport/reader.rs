@@ -199,6 +199,7 @@ impl Reader {
             let read = SCRATCH.with_borrow_mut(|scratch| {
                 let read = wire.socket().try_read(scratch);
                 if let Ok(n_read) = read {
+                    wire.count_received(n_read);
                     self.take(scratch.get(..n_read).unwrap_or_default());
                 }
                 read

@@ -141,6 +141,11 @@ impl From<Frame> for WireFrame {
 }
 
 impl Wire {
+    /// Counts what was read from the socket.
+    pub(super) fn count_received(&self, n_bytes: usize) {
+        self.metrics.bytes_in.increment(n_bytes as u64);
+    }
+
     pub(super) fn new(socket: TcpStream, limits: OutboxLimits, metrics: Arc<Metrics>) -> Self {
         Self {
             socket,
@@ -362,7 +367,7 @@ impl Unflushed {
 
     /// Flushes all, and lets others run in between: a write takes microseconds, and there may be
     /// thousands.
-    pub(super) async fn flush_in_turns(&mut self) {
+    pub async fn flush_in_turns(&mut self) {
         while self.0.len() > TURN {
             for wire in self.0.drain(..TURN) {
                 wire.flush();
