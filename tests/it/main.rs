@@ -1,5 +1,6 @@
 //! The integration tests: the `walcast` program as a black box on a real PostgreSQL.
 
+mod admin;
 mod authorization;
 mod broadcast;
 mod commands;

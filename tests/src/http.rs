@@ -53,7 +53,8 @@ pub async fn http_post(
     http_send(port, "POST", path, &headers, body).await
 }
 
-async fn http_send(
+/// Sends a request with a body, whose length the headers name, and reads the answer up to its end.
+pub async fn http_send(
     port: u16,
     method: &str,
     path: &str,

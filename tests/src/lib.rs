@@ -22,7 +22,7 @@ mod walcast;
 
 pub use client::{Client, Refused, Subscription, Version};
 pub use database::Database;
-pub use http::{HttpAnswer, http_get, http_post, http_request};
+pub use http::{HttpAnswer, http_get, http_post, http_request, http_send};
 pub use identity_provider::{Answer, IdentityProvider, SigningKey};
 pub use json::Json;
 pub use message::Message;

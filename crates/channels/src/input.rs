@@ -88,6 +88,8 @@ pub enum Input {
         /// Whether messages from the database arrive; otherwise they did not in time.
         is_ready: bool,
     },
+    /// Whoever runs the server wants the client to connect anew.
+    Disconnect,
     /// The deadline has come.
     Tick,
     /// The server stops.

@@ -37,6 +37,6 @@ pub use limits::Limits;
 pub use output::{BroadcastRefusal, Event, Output};
 pub use rate::TokenBucket;
 pub use rights::{Extensions, ReplayRequest, Rights, RightsFailure, RightsRequest};
-pub use session::Session;
+pub use session::{JoinedChannel, Session};
 pub use subscribe::{ChangesBinding, SubscribeFailure, SubscribeRequest};
 pub use token::{Token, TokenError, VerifiedClaims};

@@ -9,6 +9,7 @@ mod subscribing;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use walcast_filters::claims::{Claims, Role};
 use walcast_protocol::{
     ClientMessage, CloseCode, ErrorCode, Reference, ServerMessage, Topic, Version,
     error_code::JoinError,
@@ -23,6 +24,21 @@ use crate::{
     subscription::Subscription,
     tokens::{Credentials, Offered, TokenDue},
 };
+
+/// A channel as it is shown to whoever runs the server.
+#[derive(Clone, Copy, Debug)]
+pub struct JoinedChannel<'a> {
+    /// Its name within the session.
+    pub id: ChannelId,
+    /// Its topic, prefix included.
+    pub topic: &'a Topic,
+    /// Whether policies decide about it.
+    pub is_private: bool,
+    /// The role of its token.
+    pub role: &'a Role,
+    /// The claims of its token.
+    pub claims: &'a Claims,
+}
 
 /// The state of one connection.
 pub struct Session {
@@ -126,6 +142,22 @@ impl Session {
         self.channels.len()
     }
 
+    /// Who opened the connection.
+    #[must_use]
+    pub fn opened_by(&self) -> (&Role, &Claims) {
+        (&self.credentials.role, &self.credentials.claims)
+    }
+
+    /// The channels that are joined.
+    pub fn joined(&self) -> impl Iterator<Item = JoinedChannel<'_>> {
+        let joined = self.channels.iter().filter(|(_, channel)| channel.is_joined());
+        joined.filter_map(|(id, channel)| {
+            let Credentials { role, claims, .. } = channel.tokens.current()?;
+            let (topic, is_private) = (&channel.topic, channel.is_private);
+            Some(JoinedChannel { id: *id, topic, is_private, role, claims })
+        })
+    }
+
     /// The version messages are to be encoded for.
     #[must_use]
     pub fn version(&self) -> Version {
@@ -153,8 +185,18 @@ impl Session {
             }
             Input::Replayed { channel, result } => self.replayed(channel, result, out),
             Input::Replication { channel, is_ready } => self.replication(channel, is_ready, out),
+            Input::Disconnect => self.disconnect(out),
             Input::Shutdown => self.close(CloseCode::ServiceRestart, out),
         }
+    }
+
+    /// Says so on each channel, then closes.
+    fn disconnect(&mut self, out: &mut Vec<Output>) {
+        for channel in self.channels.values().filter(|channel| channel.is_joined()) {
+            let text = "Server requested disconnect".to_owned();
+            channel.system(Extension::System, Status::Ok, text, out);
+        }
+        self.close(CloseCode::ServiceRestart, out);
     }
 
     /// Refuses what the server has no room for.

@@ -19,6 +19,15 @@ pub enum Version {
 }
 
 impl Version {
+    /// The version as clients name it.
+    #[must_use]
+    pub fn vsn(self) -> &'static str {
+        match self {
+            Self::V1 => "1.0.0",
+            Self::V2 | Self::V2Text => "2.0.0",
+        }
+    }
+
     /// Reads `vsn`: absent means 1.0.0, `~> 1.0.0` is V1, `~> 2.0.0` is V2.
     ///
     /// `None` for any other version; such a connection is refused.

@@ -26,15 +26,15 @@ use crate::{
     authz::Authorizer,
     catalogue::keeper::CatalogueKeeper,
     config::Config,
-    http::{self, Health, HttpState, broadcast::BroadcastParts},
+    http::{self, Health, HttpState, admin::AdminParts, broadcast::BroadcastParts},
     messages::{Messages, keeper::MessagesKeeper, recent::RecentTransactions, replay::Replayer},
     outbox::OutboxLimits,
     presence::PresenceTask,
     router::{Router, RouterParts},
     source::Source,
-    telemetry::Metrics,
+    telemetry::{LogControl, Metrics},
     topics::Topics,
-    transport::{TransportParts, longpoll, websocket},
+    transport::{TransportParts, control::OpenConnections, longpoll, websocket},
 };
 
 /// A running server.
@@ -54,7 +54,11 @@ impl App {
     ///
     /// # Errors
     /// When the port cannot be listened on.
-    pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Result<Self> {
+    pub async fn start(
+        config: Config,
+        log: Option<LogControl>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let health = Arc::new(Health::new());
         let listener = listen(&config).await?;
@@ -126,6 +130,7 @@ impl App {
             Arc::clone(&metrics),
         );
         let connections = TaskTracker::new();
+        let open = Arc::new(OpenConnections::default());
         let transport = Arc::new(TransportParts {
             verifier,
             limits: Arc::new(config.limits.of_connection()),
@@ -155,6 +160,7 @@ impl App {
             started: Instant::now(),
             shutdown: shutdown.clone(),
             connections: connections.clone(),
+            open: Arc::clone(&open),
             last_connection: AtomicU64::new(0),
         });
         let state = Arc::new(HttpState {
@@ -164,7 +170,19 @@ impl App {
             verifier: Arc::clone(&transport.verifier),
             connections: connections.clone(),
         });
+        let admin = config.http.admin_secret.clone().map(|secret| {
+            http::admin::routes(Arc::new(AdminParts {
+                secret,
+                open,
+                topics: Arc::clone(&transport.topics),
+                router: transport.router.commands.clone(),
+                database: config.database.clone(),
+                slot: config.replication.options.slot.clone(),
+                log,
+            }))
+        });
         let routes = http::routes(state)
+            .merge(admin.unwrap_or_default())
             .merge(http::broadcast::routes(broadcast))
             .merge(longpoll::routes(Arc::clone(&transport)))
             .merge(websocket::routes(transport));
@@ -252,11 +270,11 @@ const OTHER_FILES: u64 = 1_200;
 ///
 /// # Errors
 /// As [`App::start`] and [`App::finish`].
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+pub async fn serve(config: Config, log: LogControl) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
     raise_file_limit(config.limits.connections);
-    App::start(config, shutdown).await?.finish().await
+    App::start(config, Some(log), shutdown).await?.finish().await
 }
 
 /// Takes as many open files as the system lets this process have: each connection is one.

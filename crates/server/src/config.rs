@@ -37,6 +37,9 @@ pub use reference::reference_page;
 
 use settings::Settings;
 
+/// The length of a secret that lets its owner send users away.
+const ADMIN_SECRET_BYTES_MIN: usize = 32;
+
 /// Everything an operator can decide.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -93,6 +96,8 @@ pub struct HttpConfig {
     pub port: u16,
     /// The secret that signs tokens for `/metrics`; without it the route is open.
     pub metrics_secret: Option<Secret>,
+    /// The secret that signs tokens for the admin endpoints; without it there are none.
+    pub admin_secret: Option<Secret>,
 }
 
 /// Whose tokens are believed.
@@ -215,6 +220,7 @@ impl Config {
                 host: settings.text(&options::HOST)?,
                 port: settings.number(&options::PORT)?,
                 metrics_secret: settings.secret(&options::METRICS_JWT_SECRET),
+                admin_secret: settings.secret(&options::ADMIN_JWT_SECRET),
             },
             jwt: jwt(&settings)?,
             authorization: AuthorizationConfig {
@@ -262,6 +268,15 @@ impl Config {
         if config.jwt.secret.as_ref().is_some_and(|secret| secret.expose().is_empty()) {
             let reason = "must not be empty: anybody could sign tokens with it";
             return Err(settings.invalid(&options::JWT_SECRET, reason));
+        }
+        let admin = config.http.admin_secret.as_ref().map(Secret::expose);
+        if admin.is_some_and(|secret| secret.len() < ADMIN_SECRET_BYTES_MIN) {
+            let reason = format!("must have at least {ADMIN_SECRET_BYTES_MIN} characters");
+            return Err(settings.invalid(&options::ADMIN_JWT_SECRET, reason));
+        }
+        if admin.is_some() && admin == config.jwt.secret.as_ref().map(Secret::expose) {
+            let reason = "must differ from jwt-secret: every user's token would be one of an admin";
+            return Err(settings.invalid(&options::ADMIN_JWT_SECRET, reason));
         }
         if purpose == Purpose::Serve && !config.jwt.has_keys() {
             return Err(ConfigError::NoKeys);

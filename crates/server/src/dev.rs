@@ -95,7 +95,7 @@ async fn start(options: DevOptions, shutdown: CancellationToken) -> anyhow::Resu
     let keys = Keys::mint(&jwt_secret)?;
     let database = server.connect_options(LOGIN, DATABASE);
     let config = Config::for_dev(database, jwt_secret, options.port);
-    let app = App::start(config, shutdown).await?;
+    let app = App::start(config, None, shutdown).await?;
     tokio::select! {
         () = app.ready() => {}
         reason = server.ended() => anyhow::bail!(reason),

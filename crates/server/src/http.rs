@@ -3,6 +3,7 @@
 //! The WebSocket routes are the transport's: `routes(state).merge(…)`.
 #![deny(clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
+pub mod admin;
 pub mod broadcast;
 mod health;
 mod request_id;
@@ -39,6 +40,9 @@ pub use serve::serve;
 /// What `/` shows: one page without further files.
 const INDEX: &str = include_str!("http/index.html");
 
+/// All routes, in OpenAPI's form.
+const OPENAPI: &str = include_str!("http/openapi.json");
+
 /// The content type of Prometheus' text form.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -66,6 +70,7 @@ pub fn routes(state: Arc<HttpState>) -> Router {
         .route("/healthcheck", get(healthcheck))
         .route("/metrics", get(metrics))
         .route("/api/ping", get(ping))
+        .route("/api/openapi", get(openapi))
         .route("/api/tenants/{tenant}/health", get(tenant_health))
         .route("/realtime/v1/api/tenants/{tenant}/health", get(tenant_health))
         .fallback(not_found)
@@ -145,6 +150,11 @@ pub fn with_short_headers(routes: Router, bytes_max: usize) -> Router {
         }
         next.run(request).await
     }))
+}
+
+async fn openapi() -> Response {
+    let document = OPENAPI.replace("@VERSION@", env!("CARGO_PKG_VERSION"));
+    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], document).into_response()
 }
 
 async fn ping() -> Response {

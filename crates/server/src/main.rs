@@ -21,7 +21,8 @@ use walcast_server::{
     healthcheck,
     listen::{self, ListenOptions},
     migrate::{self, Bootstrap, DdlTriggers, Scope},
-    policies, telemetry,
+    policies,
+    telemetry::{self, LogControl},
 };
 
 /// A command line or a configuration that cannot be used. It is clap's code, too.
@@ -53,13 +54,14 @@ fn run(invocation: Invocation, environment: &Environment) -> anyhow::Result<Exit
     let runtime = Runtime::new().context("cannot start the runtime")?;
     match invocation {
         Invocation::Serve(config) => {
-            if let Err(code) = open_log(&config.log) {
-                return Ok(code);
-            }
+            let log = match open_log(&config.log) {
+                Ok(log) => log,
+                Err(code) => return Ok(code),
+            };
             for notice in &config.notices {
                 tracing::info!("{notice}");
             }
-            runtime.block_on(app::serve(*config))?;
+            runtime.block_on(app::serve(*config, log))?;
         }
         Invocation::Dev(arguments) => {
             if let Err(code) = open_log(&arguments.log()) {
@@ -118,7 +120,7 @@ fn run_guard(arguments: Vec<OsString>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn open_log(config: &LogConfig) -> Result<(), ExitCode> {
+fn open_log(config: &LogConfig) -> Result<LogControl, ExitCode> {
     telemetry::open_log(config).map_err(|error| {
         complain(&error.into());
         ExitCode::from(UNUSABLE)

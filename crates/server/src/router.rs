@@ -29,13 +29,15 @@ mod waiting;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use walcast_change::{Lsn, Relation};
 use walcast_channels::{ChannelId, Input};
 use walcast_replicator::{Continuity, StreamItem};
 
-pub use self::subscriptions::{ChannelHandle, ConnectionId, PreparedBinding};
+pub use self::subscriptions::{
+    ChannelHandle, ConnectionId, PreparedBinding, SubscriptionDescription,
+};
 use self::{
     announced::{Announced, announcements},
     answers::Answers,
@@ -90,6 +92,15 @@ pub enum Command {
         attempt: u32,
         /// What it wants.
         bindings: Vec<PreparedBinding>,
+    },
+    /// Describes subscriptions.
+    Describe {
+        /// Those of connections with higher numbers.
+        after: ConnectionId,
+        /// At most so many.
+        n_max: usize,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Vec<SubscriptionDescription>>,
     },
     /// Forgets a channel's subscriptions.
     Unsubscribe {
@@ -225,6 +236,11 @@ impl Router {
                 let result = Ok(());
                 let answer = Input::Subscribed { channel: channel.id, attempt, result };
                 self.count_sent(channel.outbox.send(Delivery::Answer(Box::new(answer))));
+            }
+            Command::Describe { after, n_max, answer } => {
+                let catalogue = self.parts.catalogue.current();
+                // Whoever asked may have stopped waiting.
+                drop(answer.send(self.subscriptions.describe(&catalogue, after, n_max)));
             }
             Command::Unsubscribe { connection, channel } => {
                 self.subscriptions.unsubscribe(connection, channel);

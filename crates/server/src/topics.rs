@@ -15,7 +15,7 @@
 //! of the topic's shard. Handing over never waits, see [`crate::outbox`].
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::{BTreeMap, HashMap, hash_map::RandomState},
     hash::BuildHasher as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -239,6 +239,28 @@ impl Topics {
         self.metrics.payload_bytes_broadcast.record(payload_bytes(message));
         let way = Way { transaction_id: Some(transaction_id), ..Way::default() };
         self.hand_over(name, message, way, |hears| hears.broadcast)
+    }
+
+    /// At most `n_max` topics that come after this one, with how many listen to each, in the order of
+    /// their names.
+    #[must_use]
+    pub fn describe(&self, after: Option<&TopicName>, n_max: usize) -> Vec<(TopicName, usize)> {
+        let key = |name: &TopicName| (name.topic.as_str().to_owned(), name.is_private);
+        let mut found: BTreeMap<(String, bool), (TopicName, usize)> = BTreeMap::new();
+        let after = after.map(key);
+        for shard in &self.shards {
+            for (name, listeners) in lock(shard).iter() {
+                let key = key(name);
+                if after.as_ref().is_some_and(|after| key <= *after) {
+                    continue;
+                }
+                found.insert(key, (name.clone(), listeners.len()));
+                if found.len() > n_max {
+                    found.pop_last();
+                }
+            }
+        }
+        found.into_values().collect()
     }
 
     /// How many channels listen to a topic.

@@ -13,6 +13,7 @@
 //! then the inbox overflows and the connection is closed. Nobody else waits.
 
 mod admission;
+pub mod control;
 mod driver;
 pub mod longpoll;
 mod outgoing;
@@ -32,6 +33,7 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use walcast_channels::Limits;
 
+use self::control::OpenConnections;
 use crate::{
     auth::TokenVerifier,
     authz::Authorizer,
@@ -85,8 +87,10 @@ pub struct TransportParts {
     pub started: Instant,
     /// Cancelled when the server stops.
     pub shutdown: CancellationToken,
-    /// Knows the connections that are open.
+    /// Knows the tasks of the connections that are open.
     pub connections: TaskTracker,
+    /// Lists them.
+    pub open: Arc<OpenConnections>,
     /// The last connection id given out.
     pub last_connection: AtomicU64,
 }

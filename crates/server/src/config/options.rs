@@ -216,6 +216,9 @@ options! {
     METRICS_JWT_SECRET: Http, "metrics-jwt-secret", [same("METRICS_JWT_SECRET")], Kind::Secret, None,
         "Closes /metrics to all but bearers of a token signed with this secret. Without it the route is open.";
 
+    ADMIN_JWT_SECRET: Http, "admin-jwt-secret", [], Kind::Secret, None,
+        "Opens the admin endpoints, /admin/api/…, to bearers of a token signed with this secret (HS256). At least 32 characters, and another one than jwt-secret. Without it there are no such endpoints.";
+
     JWT_SECRET: Jwt, "jwt-secret", [same("JWT_SECRET"), same("API_JWT_SECRET")], Kind::Secret, None,
         "The secret that signs HS256, HS384 and HS512 tokens. This, jwt-jwks or jwt-jwks-url is required.";
     JWT_JWKS: Jwt, "jwt-jwks", [same("API_JWT_JWKS")], Kind::Json, None,

@@ -1,5 +1,7 @@
 //! The routes, asked without a socket.
 
+use std::collections::BTreeSet;
+
 use axum::{
     body::{Body, to_bytes},
     http::{Method, Request},
@@ -221,4 +223,50 @@ async fn every_answer_carries_an_id() {
         let answer = ask(&state, Method::GET, path, &[]).await;
         assert_eq!(answer.header("x-request-id").len(), 32, "{path}");
     }
+}
+
+/// The routes with their methods as the sources declare them.
+fn declared_routes() -> BTreeSet<(String, String)> {
+    let sources = [
+        include_str!("../http.rs"),
+        include_str!("admin.rs"),
+        include_str!("broadcast.rs"),
+        include_str!("../transport/websocket.rs"),
+        include_str!("../transport/longpoll.rs"),
+    ];
+    let mut routes = BTreeSet::new();
+    for source in sources {
+        for declaration in source.split(".route(").skip(1) {
+            let declaration = declaration.split(".route(").next().unwrap();
+            let end = declaration.find(")\n").unwrap();
+            let declaration = &declaration[..end];
+            let (path, handlers) = declaration.split_once(',').unwrap();
+            let path = path.trim().trim_matches('"');
+            // Long-polling names its methods once for both paths.
+            let handlers = if handlers.contains("methods") { "get( .post(" } else { handlers };
+            for method in ["get", "post", "put", "delete"] {
+                if handlers.contains(&format!("{method}(")) {
+                    routes.insert((path.to_owned(), method.to_owned()));
+                }
+            }
+        }
+    }
+    routes
+}
+
+#[tokio::test]
+async fn the_openapi_document_has_exactly_the_routes() {
+    let answer = ask(&state(None), Method::GET, "/api/openapi", &[]).await;
+    assert_eq!(answer.status, 200);
+    let document: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    let mut documented = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            assert!(operation["summary"].is_string(), "{method} {path}");
+            assert!(!operation["responses"].as_object().unwrap().is_empty(), "{method} {path}");
+            documented.insert((path.clone(), method.clone()));
+        }
+    }
+    assert_eq!(documented, declared_routes());
 }

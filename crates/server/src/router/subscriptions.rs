@@ -111,6 +111,21 @@ pub(super) struct Subscriptions {
     rules: HashMap<(TableId, Role), RowRule>,
 }
 
+/// A subscription as it is shown.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SubscriptionDescription {
+    /// The connection it is on.
+    pub connection: ConnectionId,
+    /// The topic of its channel.
+    pub topic: String,
+    /// The role that must be allowed to see a row.
+    pub role: String,
+    /// The table as `schema.name`, or its oid where the catalogue has lost it.
+    pub table: String,
+    /// The filter as SQL.
+    pub filter: Option<String>,
+}
+
 /// What decides which bindings cover a table: its oid, name and the tables above it.
 type Published = (TableId, Box<str>, Box<str>, Box<[TableId]>);
 
@@ -123,6 +138,43 @@ struct Entry {
 }
 
 impl Subscriptions {
+    /// At most `n_max` subscriptions of connections with numbers above `after`, by these numbers; all
+    /// of a connection or none.
+    pub(super) fn describe(
+        &self,
+        catalogue: &Catalogue,
+        after: ConnectionId,
+        n_max: usize,
+    ) -> Vec<SubscriptionDescription> {
+        let all = self.subscribers.iter().flatten();
+        let mut later: Vec<_> =
+            all.filter(|subscriber| subscriber.channel.connection > after).collect();
+        later.sort_by_key(|subscriber| {
+            (subscriber.channel.connection, subscriber.channel.id, subscriber.binding)
+        });
+        if let Some(next) = later.get(n_max).map(|next| next.channel.connection)
+            && later.first().is_some_and(|first| first.channel.connection != next)
+        {
+            later.retain(|subscriber| subscriber.channel.connection < next);
+        }
+        let description = |subscriber: &Arc<Subscriber>| {
+            let guard = catalogue.tables.get(&subscriber.guard);
+            SubscriptionDescription {
+                connection: subscriber.channel.connection,
+                topic: subscriber.channel.topic.as_str().to_owned(),
+                role: subscriber.channel.audience.role.as_str().to_owned(),
+                table: guard.map_or_else(
+                    || subscriber.guard.0.to_string(),
+                    |known| format!("{}.{}", known.table.schema, known.table.name),
+                ),
+                filter: guard
+                    .filter(|_| !subscriber.filter.is_empty())
+                    .map(|known| subscriber.filter_sql(&known.table).to_string()),
+            }
+        };
+        later.into_iter().take(n_max).map(description).collect()
+    }
+
     /// How many subscriptions there are, one per binding and table.
     pub(super) fn len(&self) -> usize {
         self.index.len()

@@ -1,5 +1,6 @@
 //! The loop of one connection: the same for every kind of socket.
 
+mod orders;
 mod outputs;
 
 use std::{
@@ -23,11 +24,13 @@ use walcast_protocol::{
 
 use super::{
     TransportParts,
+    control::Listed,
     outgoing::{Farewell, Outgoing},
     replay::{Replay, TooMany},
     wire::{Pushed, Unflushed, Wire},
 };
 use crate::{
+    http::now_unix,
     messages::replay::Found,
     outbox::{Change, Delivery, Inbox, Outbox, TopicMessage, queue},
     presence::Visitor,
@@ -111,6 +114,9 @@ pub(super) struct Driver {
     /// For the router, in order; at most a few per channel.
     commands: VecDeque<Command>,
     n_channels: u32,
+    /// In s since 1970.
+    opened_unix: u64,
+    listed: Listed,
     is_closing: bool,
 }
 
@@ -148,6 +154,8 @@ impl Driver {
             headers,
             commands: VecDeque::new(),
             n_channels: 0,
+            opened_unix: now_unix(),
+            listed: parts.open.list(connection),
             is_closing: false,
             parts,
         }
@@ -165,6 +173,7 @@ impl Driver {
         let shutdown = self.parts.shutdown.clone();
         let commands = self.parts.router.commands.clone();
         let mut deliveries = Vec::new();
+        let control = Arc::clone(&self.listed.control);
         let mut is_told_to_stop = false;
         while !self.is_closing {
             let deadline = self.deadline();
@@ -181,6 +190,11 @@ impl Driver {
                 () = shutdown.cancelled(), if !is_told_to_stop => {
                     is_told_to_stop = true;
                     self.feed(Input::Shutdown);
+                }
+                orders = control.ordered() => {
+                    for order in orders {
+                        self.obey(order);
+                    }
                 }
                 () = attention(wire.as_deref()) => self.attend(),
                 permit = room(batches.as_ref()), if !self.batch.is_empty() => match permit {

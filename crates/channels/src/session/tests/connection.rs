@@ -158,3 +158,21 @@ fn leaving_what_was_not_joined_is_fine() {
         [r#"["7","9","realtime:room","phx_reply",{"status":"ok","response":{}}]"#]
     );
 }
+
+#[test]
+fn whoever_is_sent_away_is_told_on_each_channel() {
+    let mut client = Client::joined("{}");
+    client.join("2", "hall", "{}");
+    let topics: Vec<&str> = client.session.joined().map(|channel| channel.topic.as_str()).collect();
+    assert_eq!(topics, ["realtime:room", "realtime:hall"]);
+    let told = |join_ref: &str, name: &str| {
+        format!(
+            r#"["{join_ref}",null,"realtime:{name}","system",{{"extension":"system","status":"ok","message":"Server requested disconnect","channel":"{name}"}}]"#
+        )
+    };
+    assert_eq!(
+        client.handle(Input::Disconnect),
+        [told("1", "room"), told("2", "hall"), "close 1012 service restart".to_owned()]
+    );
+    assert!(client.listening.is_empty());
+}
