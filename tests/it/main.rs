@@ -2,8 +2,10 @@
 
 mod admin;
 mod authorization;
+mod bad_input;
 mod broadcast;
 mod commands;
+mod conformance;
 mod ddl;
 mod failures;
 mod frames;
