@@ -37,6 +37,7 @@ const STEPS: &[Step] = &[
     // dependencies again.
     cargo("tests", &["test", "--quiet", "--workspace", "--lib", "--bins", "--tests"]),
     cargo("doc tests", &["test", "--quiet", "--workspace", "--doc"]),
+    cargo("conformance checklist", &["xtask", "conformance", "--check"]),
     cargo("reference pages", &["xtask", "docs", "--check"]),
     Step {
         name: "integration tests on PostgreSQL 17",

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod conformance;
 mod docs;
 mod oracle;
 mod postgres_matrix;
@@ -33,6 +34,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// The protocol's conformance checklist: each item with its tests and what became of them.
+    Conformance(conformance::Options),
     /// Replays recorded cases of the reference server.
     Vectors(vectors::Options),
     /// The measures, as a table.
@@ -59,6 +62,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ci => ci::run(&root),
         Task::Tidy => tidy::run(&root),
         Task::Docs { check } => docs::run(&root, check),
+        Task::Conformance(options) => conformance::run(&root, &options),
         Task::Vectors(options) => vectors::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &options),
         Task::Oracle(options) => oracle::run(&root, &options),
