@@ -67,6 +67,8 @@ struct Shared {
     /// Nobody comes, goes or says anything any more.
     is_quiet: AtomicBool,
     is_over: AtomicBool,
+    /// Whoever is there stays, and comes back when the server does.
+    is_still: AtomicBool,
     /// Raised by each start of the server: what was said before it may be lost.
     n_starts: AtomicU64,
     heard: AtomicU64,
@@ -115,6 +117,7 @@ async fn soak(arguments: &Arguments) -> Result<()> {
     let mut walcast = Walcast::on(&database)
         .set("WALCAST_MAX_CONNECTIONS", "20000")
         .set("WALCAST_MAX_CONCURRENT_USERS", "20000")
+        .set("WALCAST_REPLAY_PUBLIC_CHANNELS", "true")
         .start()
         .await?;
     let shared = Arc::new(Shared {
@@ -122,6 +125,7 @@ async fn soak(arguments: &Arguments) -> Result<()> {
         token: Token::anon().sign(),
         is_quiet: AtomicBool::new(false),
         is_over: AtomicBool::new(false),
+        is_still: AtomicBool::new(false),
         n_starts: AtomicU64::new(0),
         heard: AtomicU64::new(0),
         changes: AtomicU64::new(0),
@@ -146,11 +150,11 @@ async fn soak(arguments: &Arguments) -> Result<()> {
         sleep((whole * step / 10).saturating_sub(started.elapsed())).await;
         rss.push(report(&shared, &walcast, started)?);
         if arguments.kill && step == 5 {
-            kill(&shared, &mut walcast, &database).await?;
+            kill(&shared, &mut walcast, &database, arguments.connections).await?;
         }
     }
     shared.is_quiet.store(true, Ordering::Relaxed);
-    let settled = settle(&shared).await?;
+    let settled = settle(&shared, None).await?;
     println!("presence was right {:.1} s after the last change", settled.as_secs_f64());
     shared.is_over.store(true, Ordering::Relaxed);
     for client in clients {
@@ -177,10 +181,18 @@ fn report(shared: &Shared, walcast: &Walcast, started: Instant) -> Result<u64> {
     Ok(rss)
 }
 
-/// Ends the server like a machine that loses power, lets SQL speak meanwhile, and starts it again.
-async fn kill(shared: &Shared, walcast: &mut Walcast, database: &Database) -> Result<()> {
+/// Ends the server like a machine that loses power, lets SQL speak meanwhile, and starts it again. All
+/// clients come back by themselves; what is said and inserted goes on.
+async fn kill(
+    shared: &Shared,
+    walcast: &mut Walcast,
+    database: &Database,
+    n_clients: usize,
+) -> Result<()> {
+    shared.is_still.store(true, Ordering::Relaxed);
     shared.n_starts.fetch_add(1, Ordering::Relaxed);
     walcast.kill9()?;
+    let killed = Instant::now();
     database
         .run("select realtime.send('{}', 'while down', 'room' || n, false) from generate_series(0, 9) as n")
         .await?;
@@ -188,6 +200,26 @@ async fn kill(shared: &Shared, walcast: &mut Walcast, database: &Database) -> Re
     let started = Instant::now();
     walcast.start_again().await?;
     let ready = started.elapsed();
+    let settled = async {
+        settle(shared, Some(n_clients)).await?;
+        let (serving, dead) = (started.elapsed() - ready, killed.elapsed());
+        let [serving, dead] = [serving, dead].map(|time| time.as_secs_f64());
+        println!(
+            "all clients are back and presence is right {serving:.1} s after the server is, \
+             {dead:.1} s after its end"
+        );
+        anyhow::Ok(())
+    };
+    let (settled, passed_on) = tokio::join!(settled, passed_on(walcast, started, ready));
+    settled?;
+    passed_on?;
+    replays(shared).await?;
+    shared.is_still.store(false, Ordering::Relaxed);
+    Ok(())
+}
+
+/// What SQL said while the server was down is passed on.
+async fn passed_on(walcast: &Walcast, started: Instant, ready: Duration) -> Result<()> {
     while started.elapsed() < SETTLES_WITHIN {
         let metrics = walcast_tests::http_get(walcast.port(), "/metrics").await?.body;
         if metrics.contains("walcast_broadcasts_total{origin=\"database\"} 10") {
@@ -203,8 +235,29 @@ async fn kill(shared: &Shared, walcast: &mut Walcast, database: &Database) -> Re
     bail!("what SQL said while the server was down did not arrive")
 }
 
-/// Waits until everybody's view of presence is right; how long it took.
-async fn settle(shared: &Shared) -> Result<Duration> {
+/// Who joins later and asks for it is told what SQL said while the server was down.
+async fn replays(shared: &Shared) -> Result<()> {
+    let mut socket = open(shared).await?;
+    let config = json!({"broadcast": {"replay": {"since": 0, "limit": 25}}});
+    let join = json!(["1", "1", "realtime:room3", "phx_join", {"config": config}]);
+    send(&mut socket, &join).await?;
+    let until = tokio::time::Instant::now() + SETTLES_WITHIN;
+    loop {
+        let message = tokio::time::timeout_at(until, socket.next()).await;
+        let message = message.context("no replay in time")?.context("the connection ended")??;
+        // A stored message is sent in a binary frame.
+        let bytes = message.into_data();
+        let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        if has(b"while down") && has(b"\"replayed\":true") {
+            println!("who asked later was told it, too");
+            return Ok(socket.close(None).await?);
+        }
+    }
+}
+
+/// Waits until everybody's view of presence is right, and everybody there where their number is given;
+/// how long it took.
+async fn settle(shared: &Shared, n_clients: Option<usize>) -> Result<Duration> {
     let started = Instant::now();
     loop {
         let rooms = shared.members(|rooms| rooms.clone());
@@ -212,7 +265,9 @@ async fn settle(shared: &Shared) -> Result<Duration> {
         let wrong = views.iter().find(|(number, view)| rooms.get(&(*number / ROOM)) != Some(view));
         let n_members: usize = rooms.values().map(BTreeSet::len).sum();
         match wrong {
-            None if views.len() == n_members => return Ok(started.elapsed()),
+            None if views.len() == n_members && n_members == n_clients.unwrap_or(n_members) => {
+                return Ok(started.elapsed());
+            }
             wrong if started.elapsed() > SETTLES_WITHIN => {
                 let Some((number, view)) = wrong else {
                     bail!("{} clients are there and {n_members} are members", views.len());
@@ -292,12 +347,7 @@ fn leave(shared: &Shared, number: usize, stay: u64) {
 
 /// One stay: joins, says something now and then, and checks what it hears.
 async fn visit(shared: &Shared, number: usize, stay: u64) -> Result<()> {
-    let url = format!(
-        "ws://127.0.0.1:{}/socket/websocket?apikey={}&vsn=2.0.0",
-        shared.port, shared.token
-    );
-    let config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0);
-    let (mut socket, _) = connect_async_with_config(url, Some(config), true).await?;
+    let mut socket = open(shared).await?;
     let topic = format!("realtime:room{}", number / ROOM);
     let key = name(number, stay);
     let mut config = json!({"presence": {"enabled": true, "key": key}});
@@ -318,6 +368,7 @@ async fn visit(shared: &Shared, number: usize, stay: u64) -> Result<()> {
     let mut quiet = tokio::time::interval(Duration::from_millis(100));
     loop {
         let is_quiet = shared.is_quiet.load(Ordering::Relaxed);
+        let stays = is_quiet || shared.is_still.load(Ordering::Relaxed);
         tokio::select! {
             message = socket.next() => {
                 let message = message.context("the connection ended")??;
@@ -344,14 +395,14 @@ async fn visit(shared: &Shared, number: usize, stay: u64) -> Result<()> {
             _ = heartbeat.tick() => {
                 send(&mut socket, &json!([null, "h", "phoenix", "heartbeat", {}])).await?;
             }
-            _ = quiet.tick(), if is_quiet => {
+            _ = quiet.tick(), if stays => {
                 let mut views = shared.views.lock().unwrap_or_else(PoisonError::into_inner);
                 views.insert(number, seen.present.keys().cloned().collect());
                 if shared.is_over.load(Ordering::Relaxed) {
                     return Ok(());
                 }
             }
-            () = sleep_until(end), if !is_quiet => {
+            () = sleep_until(end), if !stays => {
                 // Half of them leave, the others are gone.
                 if stay.is_multiple_of(2) {
                     send(&mut socket, &json!(["1", "9", topic, "phx_leave", {}])).await?;
@@ -361,6 +412,15 @@ async fn visit(shared: &Shared, number: usize, stay: u64) -> Result<()> {
             }
         }
     }
+}
+
+async fn open(shared: &Shared) -> Result<Socket> {
+    let url = format!(
+        "ws://127.0.0.1:{}/socket/websocket?apikey={}&vsn=2.0.0",
+        shared.port, shared.token
+    );
+    let config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0);
+    Ok(connect_async_with_config(url, Some(config), true).await?.0)
 }
 
 async fn send(socket: &mut Socket, message: &Value) -> Result<()> {
