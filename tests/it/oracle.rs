@@ -11,6 +11,7 @@
 
 mod audiences;
 mod auth;
+mod channels;
 mod compare;
 mod filters;
 mod grammar;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use walcast_tests::{Client, Message, Token, Version, http_get, http_post};
+use walcast_tests::{Client, Message, Token, Version, eventually, http_get, http_post};
 
 use crate::world::{ALICE, BOB, VERSIONS, World};
 
@@ -348,7 +348,46 @@ async fn applications_write_where_the_policies_let_them() -> Result<()> {
         .database
         .run("create policy raises on realtime.messages for insert to anon with check (1 / 0 = 1)")
         .await?;
-    let answer = post(one, &nobody, "{}").await?;
-    assert_eq!((answer.status, answer.json()), (422, json!({"message": "RLS policy error"})));
+    // What was decided in process may be a second old.
+    eventually("the new policy to count", || async {
+        let answer = post(one, &nobody, "{}").await?;
+        Ok((answer.status != 403).then_some((answer.status, answer.json())))
+    })
+    .await
+    .map(|answer| assert_eq!(answer, (422, json!({"message": "RLS policy error"}))))?;
+    world.end().await
+}
+
+#[tokio::test]
+async fn many_joins_are_decided_in_process_and_a_changed_policy_counts_within_a_second()
+-> Result<()> {
+    let world = world("private_many").await?;
+    let counted = async |name: &str| -> Result<u32> {
+        let metrics = http_get(world.walcast.port(), "/metrics").await?.body;
+        let line = metrics.lines().find(|line| line.starts_with(name));
+        Ok(line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or_default())
+    };
+    let mut clients = Vec::new();
+    // As often as it takes until the rules were read: two questions within a second ask for that.
+    let decided = eventually("decisions in process", || async {
+        let (alice, reply) = join(&world, &Token::user(ALICE), Version::V2).await?;
+        assert_eq!(reply.payload["status"], "ok", "{}", reply.payload_text);
+        let (_, reply) = join(&world, &Token::anon(), Version::V1).await?;
+        assert_eq!(reason(&reply), MAY_NOT_READ);
+        let decided = counted("walcast_channel_decisions_total").await?;
+        Ok((decided >= 10).then_some(alice))
+    });
+    clients.push(decided.await?);
+    assert!(counted("walcast_channel_questions_total").await? >= 2);
+    // Who may speak says so as before.
+    for client in &mut clients {
+        assert_eq!(say(client, "hello").await?["status"], "ok");
+    }
+    world.database.run("drop policy alice_reads on realtime.messages").await?;
+    eventually("the policy to be gone", || async {
+        let (_, reply) = join(&world, &Token::user(ALICE), Version::V2).await?;
+        Ok((reason(&reply) == MAY_NOT_READ).then_some(()))
+    })
+    .await?;
     world.end().await
 }

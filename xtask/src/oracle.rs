@@ -7,8 +7,11 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-/// The test whose short run is part of the integration tests.
-const TEST: &str = "oracle::policies_and_filters_agree_with_postgresql";
+/// The tests whose short runs are part of the integration tests.
+const TESTS: [&str; 2] = [
+    "oracle::policies_and_filters_agree_with_postgresql",
+    "oracle::channels::private_channels_are_decided_as_postgresql_decides",
+];
 
 /// How much, and where to begin.
 #[derive(Args)]
@@ -32,7 +35,7 @@ pub fn run(root: &Path, options: &Options) -> Result<()> {
         command.arg("--release");
     }
     command
-        .args(["--", "--exact", TEST, "--nocapture"])
+        .args(["--", "--exact", TESTS[0], TESTS[1], "--nocapture"])
         .current_dir(root)
         .env("WALCAST_ORACLE_CASES", options.cases.to_string())
         .env("WALCAST_ORACLE_SEED", options.seed.to_string());

@@ -23,7 +23,7 @@ use walcast_change::Lsn;
 
 use crate::{
     auth::TokenVerifier,
-    authz::Authorizer,
+    authz::{Authorizer, rules::RulesKeeper},
     catalogue::keeper::CatalogueKeeper,
     config::Config,
     http::{self, Health, HttpState, admin::AdminParts, broadcast::BroadcastParts},
@@ -78,7 +78,10 @@ impl App {
             Arc::clone(&health),
             Arc::clone(&metrics),
         );
-        let authorizer = Arc::new(authorizer.looking_into(Arc::clone(&catalogue)));
+        let rules =
+            RulesKeeper::new(config.database.clone(), config.authorization.catalogue_max_age);
+        let authorizer = authorizer.looking_into(Arc::clone(&catalogue)).knowing(rules);
+        let authorizer = Arc::new(authorizer);
         let topics = Arc::new(Topics::new(Arc::clone(&metrics)));
         let recent = Arc::new(RecentTransactions::default());
         let (router, router_handle) = Router::new(RouterParts {

@@ -25,6 +25,7 @@ mod image;
 mod lanes;
 mod outdated;
 mod pace;
+pub mod rules;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -43,6 +44,7 @@ use self::{
     lanes::{Lane, Lanes, RECONNECT_PAUSE},
     outdated::{Renewal, Renewed, is_sign},
     pace::{Expression, Pace, Paces},
+    rules::RulesKeeper,
 };
 use crate::{
     catalogue::{KnownTable, keeper::CatalogueKeeper},
@@ -111,6 +113,8 @@ pub struct Authorizer {
     channels: Lanes,
     /// For topics whose policies are slow.
     slow_channels: Lanes,
+    /// What is known of their policies; none when PostgreSQL is asked each time.
+    channel_rules: Option<Arc<RulesKeeper>>,
     paces: Paces,
     /// For questions that a change of definitions has overtaken.
     renewal: Option<Renewal>,
@@ -147,6 +151,7 @@ impl Authorizer {
             slow,
             channels: lanes(CHANNEL_CONNECTIONS),
             slow_channels: lanes(1),
+            channel_rules: None,
             own: Lanes::new(connect, health, 1),
             paces: Paces::default(),
             renewal: None,
@@ -160,6 +165,12 @@ impl Authorizer {
     #[must_use]
     pub fn looking_into(self, catalogue: Arc<CatalogueKeeper>) -> Self {
         Self { renewal: Some(Renewal::new(catalogue)), ..self }
+    }
+
+    /// The same with rules of private channels that may decide without PostgreSQL.
+    #[must_use]
+    pub fn knowing(self, rules: Arc<RulesKeeper>) -> Self {
+        Self { channel_rules: Some(rules), ..self }
     }
 
     /// One answer per image of each question: whether the expression is true.

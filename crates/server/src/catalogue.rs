@@ -1,5 +1,6 @@
 //! The part of PostgreSQL's catalogue that walcast needs, read as one snapshot.
 
+pub mod channel_rules;
 mod combine;
 pub mod keeper;
 pub mod read;

@@ -195,6 +195,10 @@ impl Source {
             // What is wrong is told by the stream, which meets the same.
             Err(error) => {
                 tracing::debug!("failed to look for {PUBLICATION}: {error:#}");
+                if self.without_messages_until == Some(Lsn::MAX) {
+                    // Where it was created is not known: the stream is started again soon, to look.
+                    self.without_messages_until = Some(Lsn::ZERO);
+                }
                 if self.messages.is_published() && self.without_messages_until.is_none() {
                     options.publications.push(PUBLICATION.to_owned());
                 }

@@ -243,6 +243,7 @@ fn environment() -> Environment {
         default_collation: Collation::Locale,
         nondeterministic_collations: BTreeSet::from([16_426]),
         has_no_claim_defaults: true,
+        has_channel_settings: false,
         has_usual_names: true,
         revoked: BTreeSet::new(),
         functions: functions.into(),

@@ -19,6 +19,10 @@ pub struct Environment {
     pub nondeterministic_collations: BTreeSet<u32>,
     /// Whether `request.jwt.claim…` settings are unset unless somebody sets them in a session.
     pub has_no_claim_defaults: bool,
+    /// Whether the questions are those about private channels: `realtime.topic` is set for them, and of
+    /// the settings of older versions of PostgREST `request.jwt.claim.sub` and `request.jwt.claim.role`
+    /// hold what the claims hold.
+    pub has_channel_settings: bool,
     /// Whether unqualified names in functions without a `search_path` mean PostgreSQL's own objects.
     pub has_usual_names: bool,
     /// Functions of PostgreSQL that PUBLIC may not run.
@@ -82,6 +86,7 @@ impl Default for Environment {
             default_collation: Collation::NonDeterministic,
             nondeterministic_collations: BTreeSet::new(),
             has_no_claim_defaults: false,
+            has_channel_settings: false,
             has_usual_names: false,
             revoked: BTreeSet::new(),
             functions: BTreeMap::new(),

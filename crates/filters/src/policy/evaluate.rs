@@ -38,6 +38,8 @@ pub(super) struct Scope<'a> {
     pub(super) image: Option<(&'a Table, &'a Row)>,
     /// Without an audience nothing but constants is decided.
     pub(super) audience: Option<&'a Audience>,
+    /// The topic of the channel that is asked about, without its prefix.
+    pub(super) topic: Option<&'a str>,
     /// What the CASE around compares.
     pub(super) case_operand: Option<&'a Option<Datum<'a>>>,
 }
@@ -175,6 +177,7 @@ impl Expression {
             | Self::ClaimsText
             | Self::Claims { .. }
             | Self::AbsentSetting
+            | Self::Topic
             | Self::CurrentUser
             | Self::CaseOperand
             | Self::NullIf(..)
@@ -215,6 +218,10 @@ impl Expression {
                 Ok(Some(Datum::Json(Json { text: text.into(), form: *form, is_printed: false })))
             }
             Self::AbsentSetting | Self::Unknown(_) => Err(Stop::Undecided),
+            Self::Topic => match scope.topic.ok_or(Stop::Undecided)? {
+                "" => Ok(None),
+                topic => Ok(Some(Datum::text(topic))),
+            },
             Self::CurrentUser => match scope.audience.map(|audience| audience.role.as_str()) {
                 // `set role none` is back to the login.
                 None | Some("none") => Err(Stop::Undecided),
@@ -424,7 +431,7 @@ mod tests {
     }
 
     fn check(expression: &Expression, expected: Outcome) {
-        let scope = Scope { image: None, audience: None, case_operand: None };
+        let scope = Scope { image: None, audience: None, topic: None, case_operand: None };
         assert_eq!(expression.outcome(&scope), expected, "{expression:?}");
     }
 

@@ -25,6 +25,8 @@ pub(super) enum Expression {
     },
     /// `current_setting('request.jwt.claim.…', true)`: NULL or an empty text.
     AbsentSetting,
+    /// `realtime.topic()`: the topic of the channel that is asked about; NULL where it is empty.
+    Topic,
     CurrentUser,
     /// What a CASE with an operand compares.
     CaseOperand,
@@ -184,6 +186,7 @@ impl Expression {
             | Self::ClaimsText
             | Self::Claims { .. }
             | Self::AbsentSetting
+            | Self::Topic
             | Self::CurrentUser
             | Self::CaseOperand => true,
             Self::Not(operand) | Self::IsNull { operand, .. } | Self::IsTruth { operand, .. } => {

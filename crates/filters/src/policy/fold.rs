@@ -17,7 +17,7 @@ pub(super) fn constant(expression: Expression) -> Result<Expression, ()> {
     if n_children == 0 || !are_constant || matches!(expression, Expression::Unknown(_)) {
         return Ok(expression);
     }
-    let scope = Scope { image: None, audience: None, case_operand: None };
+    let scope = Scope { image: None, audience: None, topic: None, case_operand: None };
     match expression.evaluate(&scope) {
         Ok(value) => Ok(Expression::Constant(value.map(Datum::into_owned))),
         Err(_) => Err(()),

@@ -1,4 +1,5 @@
-//! The functions of schema `auth` whose definitions are known: walcast's own and Supabase's.
+//! The functions of schemas `auth` and `realtime` whose definitions are known: walcast's own and
+//! Supabase's.
 //!
 //! A function is known by its whole definition, word for word; one that a user wrote under the same
 //! name is PostgreSQL's to run.
@@ -33,13 +34,15 @@ enum Meaning {
     Uid { empty_is_null: bool },
     /// NULL: only the settings are read.
     Null,
+    /// The topic of the channel that is asked about.
+    Topic,
 }
 
 /// In order of `source`'s history: walcast's, then Supabase's from the newest to the oldest. Those of
 /// 2022 that read `coalesce(current_setting('request.jwt.claim.sub', true), …)` are left out: what
 /// they make of a setting that is empty, rather than unset, cannot be seen from outside. The last is
 /// the one that people write by hand.
-const DEFINITIONS: [Definition; 12] = [
+const DEFINITIONS: [Definition; 13] = [
     Definition {
         name: "jwt",
         source: "select nullif(current_setting('request.jwt.claims', true), '')::jsonb",
@@ -116,6 +119,12 @@ const DEFINITIONS: [Definition; 12] = [
         meaning: Meaning::Uid { empty_is_null: false },
         calls_jwt: true,
     },
+    Definition {
+        name: "topic",
+        source: "select nullif(current_setting('realtime.topic', true), '')::text",
+        meaning: Meaning::Topic,
+        calls_jwt: false,
+    },
 ];
 
 /// What a known function comes to.
@@ -145,6 +154,12 @@ pub(super) fn meaning(id: FunctionId, environment: &Environment) -> Option<Known
         Meaning::Jwt => (claims(), None, oid::JSONB),
         Meaning::Claim(name) => (claim(name), Some(Kind::Text), oid::TEXT),
         Meaning::Uid { empty_is_null } => (uid(empty_is_null), Some(Kind::Uuid), oid::UUID),
+        // Some of the settings are set there; the others are no constants to PostgreSQL.
+        Meaning::Null if environment.has_channel_settings => return None,
+        Meaning::Topic if environment.has_channel_settings => {
+            (Expression::Topic, Some(Kind::Text), oid::TEXT)
+        }
+        Meaning::Topic => return None,
         Meaning::Null if definition.name == "uid" => {
             (Expression::Constant(None), Some(Kind::Uuid), oid::UUID)
         }
@@ -160,12 +175,19 @@ fn definition(facts: &FunctionFacts, environment: &Environment) -> Option<&'stat
         [only] => matches!(&**only, "search_path=" | "search_path=\"\""),
         _ => false,
     };
-    if &*facts.schema != "auth" || !facts.is_plain || !has_usual_names {
+    let is_of_realtime = match &*facts.schema {
+        "auth" => false,
+        "realtime" => true,
+        _ => return None,
+    };
+    if !facts.is_plain || !has_usual_names {
         return None;
     }
     let source = words(&facts.source)?;
     let found = DEFINITIONS.iter().find(|definition| {
-        definition.name == &*facts.name && words(definition.source).as_ref() == Some(&source)
+        definition.name == &*facts.name
+            && matches!(definition.meaning, Meaning::Topic) == is_of_realtime
+            && words(definition.source).as_ref() == Some(&source)
     })?;
     let reads_legacy =
         facts.source.contains("request.jwt.claim.") || facts.source.contains("'request.jwt.claim'");

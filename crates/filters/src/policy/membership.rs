@@ -79,7 +79,8 @@ impl Membership {
     /// What an audience is compared with the members by.
     #[must_use]
     pub fn member(&self, audience: &Audience) -> Member {
-        let scope = Scope { image: None, audience: Some(audience), case_operand: None };
+        let scope =
+            Scope { image: None, audience: Some(audience), topic: None, case_operand: None };
         match self.asker.evaluate(&scope) {
             Ok(None) | Err(Stop::Raises) => Member::Nobody,
             Ok(Some(Datum::Value(Value::Uuid(bytes)))) => Member::Known(uuid(bytes).into()),

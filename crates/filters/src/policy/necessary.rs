@@ -82,8 +82,12 @@ fn of_steady(expression: &Expression, audience: &Audience) -> Necessary {
     if expression.has_column() {
         return Necessary::Unknown;
     }
-    match expression.evaluate(&Scope { image: None, audience: Some(audience), case_operand: None })
-    {
+    match expression.evaluate(&Scope {
+        image: None,
+        audience: Some(audience),
+        topic: None,
+        case_operand: None,
+    }) {
         Ok(Some(Datum::Value(Value::Bool(true)))) | Err(Stop::Undecided) => Necessary::Unknown,
         Ok(_) | Err(Stop::Raises) => Necessary::Never,
     }
@@ -103,7 +107,7 @@ fn of_comparison(
     if !is_equality || other.has_column() {
         return Necessary::Unknown;
     }
-    let scope = Scope { image: None, audience: Some(audience), case_operand: None };
+    let scope = Scope { image: None, audience: Some(audience), topic: None, case_operand: None };
     let value = match other.evaluate(&scope) {
         Ok(None) | Err(Stop::Raises) => return Necessary::Never,
         Err(Stop::Undecided) => return Necessary::Unknown,

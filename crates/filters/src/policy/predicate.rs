@@ -164,6 +164,11 @@ impl Predicate {
         Some(matches!(value, Some(Datum::Value(Value::Bool(true)))))
     }
 
+    /// Whether no part raises, in whatever order PostgreSQL evaluates them.
+    pub(super) fn is_calm(&self, scope: &Scope<'_>) -> bool {
+        self.expression.is_calm(scope)
+    }
+
     /// Whether none of the parts that read no column raises.
     ///
     /// PostgreSQL may evaluate such a part while it plans a query, needed or not.
@@ -175,6 +180,11 @@ impl Predicate {
 impl Expression {
     /// Whether it is a function that may raise for some claims.
     fn is_risk(&self) -> bool {
+        self.may_raise() && !self.has_column()
+    }
+
+    /// Whether it is a function that raises for some values.
+    fn may_raise(&self) -> bool {
         let Self::Apply(function, _) = self else { return matches!(self, Self::Claims { .. }) };
         match function {
             Function::Read(_)
@@ -183,7 +193,7 @@ impl Expression {
             | Function::JsonbToInteger(_)
             | Function::Like { .. }
             | Function::Arithmetic(..)
-            | Function::Negate(_) => !self.has_column(),
+            | Function::Negate(_) => true,
             Function::Same
             | Function::TrimEnd
             | Function::Print
@@ -208,6 +218,12 @@ impl Expression {
             | Function::JsonHasAnyKey
             | Function::JsonHasAllKeys => false,
         }
+    }
+
+    /// Whether no part raises, in whatever order they are evaluated.
+    fn is_calm(&self, scope: &Scope<'_>) -> bool {
+        (!self.may_raise() || self.evaluate(scope).is_ok())
+            && self.each_child(&mut |child| child.is_calm(scope))
     }
 
     fn is_safe(&self, scope: &Scope<'_>) -> Result<(), Stop> {

@@ -90,6 +90,15 @@ impl RowRule {
         Self::Expression(expression)
     }
 
+    /// The outcome, unless it is open or an error.
+    pub(super) fn is_certain(&self, scope: &Scope<'_>) -> Option<bool> {
+        match self {
+            Self::Everything => Some(true),
+            Self::Nothing => Some(false),
+            Self::Expression(expression) => expression.is_certain(scope),
+        }
+    }
+
     /// Decides one row for one audience. `table` is aligned with the row; it may be a leaf of the
     /// table that has the policies: columns correspond by name.
     #[must_use]
@@ -153,8 +162,12 @@ impl RowExpression {
     }
 
     fn decide(&self, table: &Table, row: &Row, audience: &Audience) -> Verdict {
-        let scope =
-            Scope { image: Some((table, row)), audience: Some(audience), case_operand: None };
+        let scope = Scope {
+            image: Some((table, row)),
+            audience: Some(audience),
+            topic: None,
+            case_operand: None,
+        };
         // What is not known of another policy may be a constant to the planner, which then does
         // without what raises.
         let is_decided = self.is_decided();
@@ -175,6 +188,20 @@ impl RowExpression {
             Outcome::True | Outcome::Undecided => Verdict::Undecided,
             // An error hides the row, too.
             Outcome::False | Outcome::Null | Outcome::Raises | Outcome::Hidden => Verdict::Deny,
+        }
+    }
+
+    /// The outcome, unless it is open or an error.
+    fn is_certain(&self, scope: &Scope<'_>) -> Option<bool> {
+        let permissive = || match &*self.permissive {
+            [] => Outcome::True,
+            parts => any(parts.iter().map(|part| part.outcome(scope))),
+        };
+        let restrictive = self.restrictive.iter().map(|part| part.outcome(scope));
+        match all(restrictive.chain(std::iter::once_with(permissive))) {
+            Outcome::True => Some(true),
+            Outcome::False | Outcome::Null => Some(false),
+            Outcome::Raises | Outcome::Hidden | Outcome::Undecided => None,
         }
     }
 

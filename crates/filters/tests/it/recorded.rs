@@ -128,6 +128,7 @@ fn environment(recorded: &Value) -> Environment {
         default_collation: Collation::Locale,
         nondeterministic_collations: nondeterministic.map(number).collect(),
         has_no_claim_defaults: true,
+        has_channel_settings: false,
         has_usual_names: true,
         revoked: BTreeSet::new(),
         functions: functions.collect(),

@@ -5,6 +5,7 @@
 //! read-only transaction with one snapshot.
 
 mod blocked;
+mod messages;
 mod policies;
 
 use std::{
@@ -23,9 +24,10 @@ use walcast_filters::{
     policy::{Compiler, FunctionId, RoleFacts, RowSecurity},
 };
 
+pub use self::messages::channel_rules;
 use self::{
     blocked::{Blocked, is_blocked},
-    policies::Policies,
+    policies::{Command, Policies},
 };
 use crate::catalogue::{Catalogue, KnownRole, KnownTable, reading::Place, snapshot::Snapshot};
 
@@ -167,7 +169,8 @@ async fn guards(
         tables(transaction, publications, known, blocked).await.context("read the tables")?;
     let is_read = |table: &&TableRow| !blocked.tables.contains(&table.id);
     let ids: Vec<u32> = tables.iter().filter(is_read).map(|table| table.id.0).collect();
-    let policies = Policies::read(transaction, &ids).await.context("read the policies")?;
+    let policies = Policies::read(transaction, &ids, Command::Select);
+    let policies = policies.await.context("read the policies")?;
     Ok(Guards { tables, policies })
 }
 

@@ -162,6 +162,8 @@ metrics! {
         "Decisions whether an audience may see a row, by who took them.";
     verdicts_postgres_deny: Counter, "walcast_verdicts_total" {path = "postgres", verdict = "deny"},
         "Decisions whether an audience may see a row, by who took them.";
+    channels_decided: Counter, "walcast_channel_decisions_total" {},
+        "Questions about what a private channel may do that were decided in process.";
     channel_questions: Counter, "walcast_channel_questions_total" {},
         "Questions to PostgreSQL about what a private channel may do.";
     read_check_ms: Histogram, "realtime_tenants_read_authorization_check" {},

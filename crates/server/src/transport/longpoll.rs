@@ -18,8 +18,8 @@ use std::{
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Query, State},
+    body::{Body, Bytes, to_bytes},
+    extract::{Query, State},
     http::{HeaderMap, StatusCode, header},
     response::Response,
     routing::get,
@@ -50,6 +50,9 @@ const POLL_WINDOW: Duration = Duration::from_secs(10);
 
 /// How long a session lives without a poll: a window, and time to come back after it.
 const UNPOLLED_MAX: Duration = Duration::from_secs(30);
+
+/// How long a client may take to send the body of a POST.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long messages wait for a session that takes none, before the client is told to try again.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,7 +95,6 @@ pub fn routes(parts: Arc<TransportParts>) -> Router {
     Router::new()
         .route("/socket/longpoll", methods.clone())
         .route("/realtime/v1/longpoll", methods)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(cors())
         .with_state(sessions)
 }
@@ -146,10 +148,16 @@ async fn publish(
     State(sessions): State<Arc<Sessions>>,
     Query(session): Query<SessionParameters>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let Some(mailbox) = session.token(&headers).and_then(|token| sessions.find(token)) else {
         return answer(StatusCode::GONE, &json!({}));
+    };
+    // Only then, and not for as long as the client likes.
+    let body = match timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES_MAX)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return answer(StatusCode::PAYLOAD_TOO_LARGE, &json!({})),
+        Err(_) => return answer(StatusCode::REQUEST_TIMEOUT, &json!({})),
     };
     let is_batch = headers
         .get(header::CONTENT_TYPE)

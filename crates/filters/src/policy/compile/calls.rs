@@ -176,6 +176,9 @@ impl Compilation<'_> {
         let is_legacy = name == "request.jwt.claim" || name.starts_with("request.jwt.claim.");
         let expression = match &*name {
             "request.jwt.claims" => Expression::ClaimsText,
+            // Two of them are set there; of the others PostgreSQL does not know that they are constant,
+            // and may raise for a part that would play none.
+            _ if is_legacy && self.environment.has_channel_settings => return Err(unknown()),
             _ if is_legacy && may_be_missing => {
                 if !self.environment.has_no_claim_defaults {
                     return Err(NotDecided::Settings.into());

@@ -21,6 +21,25 @@ const ENUM_LABELS: &str = include_str!("enum_labels.sql");
 const KNOWN_ARCHITECTURES: [&str; 7] =
     ["x86_64", "amd64", "aarch64", "arm64", "riscv64", "powerpc64le", "loongarch64"];
 
+/// What policies are read for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Command {
+    /// What SELECT shows.
+    Select,
+    /// What INSERT takes.
+    Insert,
+}
+
+impl Command {
+    /// `pg_policy.polcmd`
+    fn letter(self) -> i8 {
+        match self {
+            Self::Select => i8::from_ne_bytes(*b"r"),
+            Self::Insert => i8::from_ne_bytes(*b"a"),
+        }
+    }
+}
+
 /// All that was read about policies.
 #[derive(PartialEq)]
 pub(super) struct Policies {
@@ -40,12 +59,13 @@ struct PolicyRow {
 }
 
 impl Policies {
-    /// Reads the policies of these tables.
+    /// Reads the policies of these tables for a command.
     pub(super) async fn read(
         transaction: &Transaction<'_>,
         tables: &[u32],
+        command: Command,
     ) -> anyhow::Result<Self> {
-        let by_table = policies(transaction, tables).await?;
+        let by_table = policies(transaction, tables, command).await?;
         let mut named = Named::default();
         for tree in by_table.values().flatten().filter_map(|policy| policy.tree.as_deref()) {
             let Named { functions, operators, relations } = named_in(tree);
@@ -100,9 +120,10 @@ impl PolicyRow {
 async fn policies(
     transaction: &Transaction<'_>,
     tables: &[u32],
+    command: Command,
 ) -> anyhow::Result<HashMap<TableId, Vec<PolicyRow>>> {
     let mut policies: HashMap<TableId, Vec<PolicyRow>> = HashMap::new();
-    for row in transaction.query(POLICIES, &[&tables]).await? {
+    for row in transaction.query(POLICIES, &[&tables, &command.letter()]).await? {
         let roles: Vec<u32> = row.try_get("roles")?;
         let columns: Vec<i16> = row.try_get("columns")?;
         let policy = PolicyRow {

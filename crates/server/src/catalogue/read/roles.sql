@@ -11,9 +11,13 @@ select
     array(
         select function.oid
         from pg_catalog.pg_proc as function
-        where function.proname in ('uid', 'role', 'jwt', 'email')
-            and function.pronargs = 0
-            and function.pronamespace = pg_catalog.to_regnamespace('auth')
+        where function.pronargs = 0
+            and (
+                function.proname in ('uid', 'role', 'jwt', 'email')
+                    and function.pronamespace = pg_catalog.to_regnamespace('auth')
+                or function.proname = 'topic'
+                    and function.pronamespace = pg_catalog.to_regnamespace('realtime')
+            )
             and pg_catalog.has_schema_privilege(role.oid, function.pronamespace, 'USAGE')
             and pg_catalog.has_function_privilege(role.oid, function.oid, 'EXECUTE')
     ) as may_run
