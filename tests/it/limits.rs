@@ -242,3 +242,16 @@ async fn headers_that_are_too_long_are_answered_with_431() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a_topic_that_is_too_long_is_refused_and_others_are_joined() -> Result<()> {
+    let walcast = start("limits_topics", |with| with.set("WALCAST_MAX_TOPIC_BYTES", "40")).await?;
+    for version in VERSIONS {
+        let mut client = connect(&walcast, version).await?;
+        let reply = client.join(&format!("realtime:{}", "t".repeat(32)), &NO_CONFIG()).await?;
+        assert_eq!(reason(&reply), "TopicNameTooLong: Topic names must not exceed 40 bytes");
+        let reply = client.join(&format!("realtime:{}", "t".repeat(31)), &NO_CONFIG()).await?;
+        assert_eq!(reply.payload["status"], "ok", "{}", reply.payload_text);
+    }
+    Ok(())
+}

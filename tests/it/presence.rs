@@ -136,6 +136,31 @@ async fn whoever_goes_in_whatever_way_leaves() -> Result<()> {
 }
 
 #[tokio::test]
+async fn whoever_is_out_of_reach_leaves_though_its_socket_is_open() -> Result<()> {
+    let world =
+        World::with("presence_half_open", NOTES, |with| with.set("WALCAST_IDLE_TIMEOUT", "1500ms"))
+            .await?;
+    let mut watcher = connect(&world, Version::V1).await?;
+    join(&mut watcher, "watcher").await?;
+    let mut lost = connect(&world, Version::V2).await?;
+    join(&mut lost, "lost").await?;
+    track(&mut lost, json!({})).await?;
+    diff(&mut watcher).await?;
+    // The lost one neither reads nor says anything from here on, as behind a network that is gone.
+    let watcher = tokio::sync::Mutex::new(watcher);
+    let left = eventually("it to leave", || async {
+        let mut watcher = watcher.lock().await;
+        watcher.heartbeat().await?;
+        let diffs = watcher.take_inbox().into_iter();
+        Ok(diffs.map(|message| message.payload["leaves"].clone()).find(Value::is_object))
+    })
+    .await?;
+    assert_eq!(only(&left, "lost").0, json!({}));
+    assert_eq!(lost.closed().await?, Some(1000));
+    world.end().await
+}
+
+#[tokio::test]
 async fn two_under_one_key_are_two() -> Result<()> {
     let world = World::new("presence_key", NOTES).await?;
     let mut a = connect(&world, Version::V2).await?;

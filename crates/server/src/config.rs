@@ -159,6 +159,8 @@ pub struct LimitsConfig {
     pub private_only: bool,
     /// Whether every channel takes part in presence.
     pub presence_enabled: bool,
+    /// The longest topic of a join.
+    pub topic_bytes: usize,
     /// The largest frame a client may send.
     pub frame_bytes: usize,
     /// Silence after which a connection is closed.
@@ -248,6 +250,7 @@ impl Config {
                 private_only: settings.boolean(&options::PRIVATE_ONLY)?,
                 presence_enabled: settings.boolean(&options::PRESENCE_ENABLED)?,
                 frame_bytes: settings.bytes(&options::MAX_FRAME_BYTES)?,
+                topic_bytes: settings.number(&options::MAX_TOPIC_BYTES)?,
                 idle_timeout: settings.duration(&options::IDLE_TIMEOUT)?,
                 no_channel_timeout: settings.duration(&options::NO_CHANNEL_TIMEOUT)?,
                 silent_sockets: settings.number(&options::MAX_SILENT_SOCKETS)?,
@@ -333,6 +336,7 @@ impl LimitsConfig {
             replay_public: self.replay_public,
             private_only: self.private_only,
             presence_enabled: self.presence_enabled,
+            topic_bytes_max: self.topic_bytes,
             frame_bytes_max: self.frame_bytes,
             idle_timeout: self.idle_timeout,
             no_channel_timeout: self.no_channel_timeout,

@@ -267,6 +267,8 @@ options! {
         "How many calls of track and untrack one channel may make within presence-calls-window. One more closes the channel with the message Client presence rate limit exceeded.";
     PRESENCE_CALLS_WINDOW: Limits, "presence-calls-window", [Variable { name: "CLIENT_PRESENCE_WINDOW_MS", convert: value::milliseconds }], Kind::Duration, Some("30s"),
         "The time in which max-presence-calls counts. CLIENT_PRESENCE_WINDOW_MS takes milliseconds.";
+    MAX_TOPIC_BYTES: Limits, "max-topic-bytes", [], Kind::Number { min: 32, max: 65_536 }, Some("1024"),
+        "The longest topic of a join, with its prefix realtime:. A longer one is refused with TopicNameTooLong. Binary frames carry at most 255 bytes.";
     MAX_FRAME_BYTES: Limits, "max-frame-bytes", [], Kind::Bytes, Some("5000000"),
         "The largest frame a client may send. A larger one closes the connection with code 1009.";
     IDLE_TIMEOUT: Limits, "idle-timeout", [], Kind::Duration, Some("60s"),

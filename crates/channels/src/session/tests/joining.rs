@@ -171,3 +171,32 @@ fn leaving_while_joining_ends_the_join() {
     );
     assert_eq!(client.subscribed(1, 1, Ok(())), NOTHING);
 }
+
+#[test]
+fn who_asks_whether_replication_is_ready_is_told_or_closed() {
+    let asked = r#"{"broadcast":{"replication_ready":true}}"#;
+    let mut client = Client::v2();
+    let lines = client.join("1", "room", asked);
+    assert_eq!(lines.last().map(String::as_str), Some("await replication 1 60s"));
+    let channel = ChannelId(1);
+    assert_eq!(
+        client.handle(Input::Replication { channel, is_ready: true }),
+        [
+            r#"["1",null,"realtime:room","system",{"extension":"system","status":"ok","message":"Replication connection established","channel":"room"}]"#
+        ]
+    );
+    client.join("2", "hall", asked);
+    let channel = ChannelId(2);
+    let lines = client.handle(Input::Replication { channel, is_ready: false });
+    assert_eq!(
+        lines,
+        [
+            r#"["2",null,"realtime:hall","system",{"extension":"system","status":"error","message":"Replication connection was not established in time","channel":"hall"}]"#,
+            r#"["2","2","realtime:hall","phx_close",{}]"#,
+        ]
+    );
+    assert!(!client.session.is_open(channel) && client.session.is_open(ChannelId(1)));
+    // An answer to a channel that is gone is nobody's.
+    let lines = client.handle(Input::Replication { channel, is_ready: true });
+    assert_eq!(lines, Vec::<String>::new());
+}
