@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use walcast_tests::{Client, Token};
+use walcast_tests::{Client, Message, Token};
 
 use crate::world::{NOTES, VERSIONS, World, summary, watch_marks};
 
@@ -53,7 +53,8 @@ async fn changes_arrive_in_commit_order_with_their_rows() -> Result<()> {
 async fn every_operator_filters() -> Result<()> {
     let world = World::new(
         "every_operator",
-        "create table notes (id int primary key, n int, s text, b bool);
+        "create table notes (id int primary key, n int, s text, b bool, touched bool);
+         alter table notes replica identity full;
          alter publication supabase_realtime add table notes;",
     )
     .await?;
@@ -90,20 +91,28 @@ async fn every_operator_filters() -> Result<()> {
         .database
         .run(
             "insert into notes values (1, 9, 'Abc', true), (2, 10, 'abc', false), \
-             (3, 100, 'a,b', null), (4, null, null, null)",
+             (3, 100, 'a,b', null), (4, null, null, null); \
+             update notes set touched = true; delete from notes",
         )
         .await?;
     let id = world.database.text("insert into marks default values returning id").await?;
     crate::world::await_mark(&mut client, &id.unwrap_or_default()).await?;
     let messages = client.take_inbox();
     for (filter, expected) in cases {
-        let ids: Vec<u64> = messages
-            .iter()
-            .filter(|message| message.is_change() && message.topic == format!("realtime:{filter}"))
-            .filter_map(|message| message.data()["record"]["id"].as_u64())
-            .collect();
-        let expected: Vec<u64> = expected.iter().copied().map(u64::from).collect();
-        assert_eq!(ids, expected, "{filter}");
+        let topic = format!("realtime:{filter}");
+        let of_filter = messages.iter().filter(|found| found.is_change() && found.topic == topic);
+        let changes: Vec<&Value> = of_filter.map(Message::data).collect();
+        for (operation, image) in
+            [("INSERT", "record"), ("UPDATE", "record"), ("DELETE", "old_record")]
+        {
+            let ids: Vec<u64> = changes
+                .iter()
+                .filter(|change| change["type"] == operation)
+                .filter_map(|change| change[image]["id"].as_u64())
+                .collect();
+            let expected: Vec<u64> = expected.iter().copied().map(u64::from).collect();
+            assert_eq!(ids, expected, "{filter} on {operation}");
+        }
     }
     world.end().await
 }
@@ -124,11 +133,21 @@ async fn a_filter_sees_the_new_row_of_an_update() -> Result<()> {
 #[tokio::test]
 async fn a_select_list_keeps_the_primary_key_and_drops_the_rest() -> Result<()> {
     let world = World::new("select_list", NOTES).await?;
+    world.database.run("alter table notes replica identity full").await?;
     let bindings = json!([{"event": "*", "schema": "public", "table": "notes", "select": ["n"]}]);
     let mut client = world.listener_to(&Token::anon(), &bindings).await?;
-    world.database.run("insert into notes values (1, 'secret', 5)").await?;
+    world
+        .database
+        .run(
+            "insert into notes values (1, 'secret', 5); update notes set n = 6, body = 'another'; \
+             delete from notes",
+        )
+        .await?;
     let changes = world.settled(&mut client).await?;
-    assert_eq!(changes[0]["record"], json!({"id": 1, "n": 5}));
+    let images: Vec<_> =
+        changes.iter().map(|change| (&change["record"], &change["old_record"])).collect();
+    let row = |n: i32| json!({"id": 1, "n": n});
+    assert_eq!(images, [(&row(5), &Value::Null), (&row(6), &row(5)), (&Value::Null, &row(6)),]);
     assert_eq!(
         changes[0]["columns"],
         json!([{"name": "id", "type": "int4"}, {"name": "n", "type": "int4"}])

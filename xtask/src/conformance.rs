@@ -147,7 +147,8 @@ fn run_tests(root: &Path, tests: &BTreeSet<TestName>) -> Result<BTreeSet<TestNam
         }
     }
     let mut passed = BTreeSet::new();
-    command(root, "cargo", &["build", "--quiet", "--workspace"]).status()?;
+    let built = command(root, "cargo", &["build", "--quiet", "--workspace"]).status()?;
+    ensure!(built.success(), "what is to be tested cannot be built");
     for (target, paths) in by_target {
         let package =
             if target == "it" { "walcast-tests".into() } else { format!("walcast-{target}") };

@@ -23,6 +23,7 @@ pub mod database;
 pub mod dev;
 pub mod doctor;
 pub mod embedded;
+mod error_chain;
 pub mod healthcheck;
 pub mod http;
 pub mod listen;

@@ -29,6 +29,7 @@ use walcast_replicator::{
 use self::pace::{PAUSE, Pace};
 use crate::{
     catalogue::keeper::CatalogueKeeper,
+    error_chain::chain,
     http::{Condition, Health},
     messages::{
         PUBLICATION,
@@ -437,16 +438,4 @@ fn condition(error: &ReplicationError) -> Condition {
 #[expect(clippy::cast_precision_loss, reason = "a gauge takes floating point")]
 fn f64_from(bytes: u64) -> f64 {
     bytes as f64
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

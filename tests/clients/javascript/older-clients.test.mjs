@@ -80,23 +80,40 @@ for (const vsn of VERSIONS) {
   })
 }
 
-test('supabase-js 2.39: rows that are inserted, updated and deleted arrive', async (t) => {
-  const { supabase } = connectOld(t)
-  const changes = []
-  const system = []
-  const channel = supabase.channel(newTopic())
-  channel.on('postgres_changes', { event: '*', schema: 'public', table: 'items' }, (change) => changes.push(change))
-  channel.on('system', {}, ({ message }) => system.push(message))
-  channel.subscribe()
-  await until('the subscription is live', () => system.includes('Subscribed to PostgreSQL'))
+test('supabase-js 2.39: rows arrive as they do at the newest', async (t) => {
+  const follow = async ({ supabase }) => {
+    const changes = []
+    const system = []
+    const channel = supabase.channel(newTopic())
+    channel.on('postgres_changes', { event: '*', schema: 'public', table: 'items' }, (change) => changes.push(change))
+    channel.on('system', {}, ({ message }) => system.push(message))
+    channel.subscribe()
+    await until('the subscription is live', () => system.includes('Subscribed to PostgreSQL'))
+    return changes
+  }
+  const older = await follow(connectOld(t))
+  const newer = await follow(await connect(t))
   const [row] = await sql('insert into items (key, label) values ($1, $1) returning id', ['old'])
   const id = Number(row.id)
   await sql('update items set label = $2 where id = $1', [id, 'older'])
   await sql('delete from items where id = $1', [id])
-  const own = () => changes.filter((change) => (change.new.id ?? change.old.id) === id)
-  await until('three changes', () => own().length === 3)
-  assert.deepEqual(own().map(({ eventType }) => eventType), ['INSERT', 'UPDATE', 'DELETE'])
-  assert.equal(own()[1].new.label, 'older')
+  const own = (changes) => changes.filter((change) => (change.new.id ?? change.old.id) === id)
+  await until('three changes', () => [older, newer].every((changes) => own(changes).length === 3))
+  assert.deepEqual(own(older).map(({ eventType }) => eventType), ['INSERT', 'UPDATE', 'DELETE'])
+  assert.equal(own(older)[1].new.label, 'older')
+  assert.deepEqual(own(older), own(newer))
+})
+
+test('bytes reach the newest, and clients that know none hear the rest', async (t) => {
+  const topic = newTopic()
+  const older = await join(connectOld(t), topic)
+  const newer = await join(await connect(t), topic)
+  const sender = await join(await connect(t), topic)
+  await say(sender.channel, 'bytes', new Uint8Array([0, 255]).buffer)
+  await say(sender.channel, 'text', { n: 1 })
+  await until('the text', () => [older, newer].every(({ heard }) => heard.some(([event]) => event === 'text')))
+  assert.deepEqual(older.heard, [['text', { n: 1 }]])
+  assert.deepEqual([...new Uint8Array(newer.heard[0][1])], [0, 255])
 })
 
 test('phoenix over a WebSocket: joins, speaks, and sees who is there', async (t) => {

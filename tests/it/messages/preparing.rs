@@ -17,6 +17,18 @@ use crate::world::{VERSIONS, World, allow_messages};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
+/// Joins a topic and asks to be told when messages from SQL arrive.
+async fn join_and_wait(client: &mut Client, topic: &str) -> Result<()> {
+    let config = json!({"config": {"broadcast": {"replication_ready": true}}});
+    client.join(topic, &config).await.map(drop)
+}
+
+/// They arrive.
+async fn replication_is_ready(client: &mut Client) -> Result<()> {
+    let text = "Replication connection established";
+    client.next_where("the replication", |message| message.is_system(text)).await.map(drop)
+}
+
 /// Sends numbered messages over and over until it is told to stop, and gives those whose commit was
 /// confirmed; others may have been committed, too.
 async fn keep_sending(
@@ -97,13 +109,8 @@ async fn a_slot_that_is_older_than_the_publication_is_read_on() -> Result<()> {
     for version in VERSIONS {
         let mut client = joined(&walcast, version).await?;
         client.push(TOPIC, "phx_leave", &json!({})).await?;
-        let config = json!({"config": {"broadcast": {"replication_ready": true}}});
-        client.join(TOPIC, &config).await?;
-        client
-            .next_where("the replication", |message| {
-                message.is_system("Replication connection established")
-            })
-            .await?;
+        join_and_wait(&mut client, TOPIC).await?;
+        replication_is_ready(&mut client).await?;
         assert_eq!(heard(&mut client, &database).await?.len(), 0);
     }
     // Nothing was given up for it, and the log was read without gaps.
@@ -175,13 +182,8 @@ async fn a_slot_that_met_a_time_without_the_publication_is_read_on() -> Result<(
     let walcast = Walcast::on(&database).start().await?;
     let mut client = joined(&walcast, Version::V2).await?;
     client.push(TOPIC, "phx_leave", &json!({})).await?;
-    let config = json!({"config": {"broadcast": {"replication_ready": true}}});
-    client.join(TOPIC, &config).await?;
-    client
-        .next_where("the replication", |message| {
-            message.is_system("Replication connection established")
-        })
-        .await?;
+    join_and_wait(&mut client, TOPIC).await?;
+    replication_is_ready(&mut client).await?;
     assert_eq!(heard(&mut client, &database).await?.len(), 0);
     let log = walcast.log().join("\n");
     assert!(log.contains("reading on without it"), "{log}");
@@ -195,15 +197,10 @@ async fn a_publication_that_appears_while_the_server_runs_is_read() -> Result<()
     let database = Postgres::shared().await?.database("messages_appear").await?;
     let walcast = Walcast::on(&database).set("WALCAST_MIGRATE", "false").start().await?;
     let mut client = joined(&walcast, Version::V2).await?;
-    let config = json!({"config": {"broadcast": {"replication_ready": true}}});
-    client.join("realtime:ready", &config).await?;
+    join_and_wait(&mut client, "realtime:ready").await?;
     allow_messages(&database).await?;
     drop(Walcast::on(&database).set("WALCAST_SLOT", "slot_of_a_migration").start().await?);
-    client
-        .next_where("the replication", |message| {
-            message.is_system("Replication connection established")
-        })
-        .await?;
+    replication_is_ready(&mut client).await?;
     assert_eq!(heard(&mut client, &database).await?.len(), 0);
     drop(walcast);
     database.remove().await
@@ -235,14 +232,9 @@ async fn a_session_that_holds_the_lock_of_migrations_holds_up_nothing_else() -> 
     database.run("insert into notes values (1)").await?;
     client.change().await?;
     // It is tried again.
-    let config = json!({"config": {"broadcast": {"replication_ready": true}}});
-    client.join(TOPIC, &config).await?;
+    join_and_wait(&mut client, TOPIC).await?;
     drop(session);
-    client
-        .next_where("the replication", |message| {
-            message.is_system("Replication connection established")
-        })
-        .await?;
+    replication_is_ready(&mut client).await?;
     assert_eq!(heard(&mut client, &database).await?.len(), 0);
     drop(walcast);
     database.remove().await

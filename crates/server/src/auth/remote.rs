@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use walcast_channels::TokenBucket;
 
 use super::keys::KeySet;
-use crate::telemetry::Metrics;
+use crate::{error_chain::chain, telemetry::Metrics};
 
 /// How long a fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -266,18 +266,6 @@ async fn until<T>(future: impl Future<Output = T>, shutdown: &CancellationToken)
         outcome = future => Some(outcome),
         () = shutdown.cancelled() => None,
     }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,0 +1,15 @@
+//! An error with its causes as one line.
+
+use std::error::Error;
+
+/// `what failed: because of this: because of that`
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
