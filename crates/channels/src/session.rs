@@ -28,8 +28,6 @@ use crate::{
 /// A channel as it is shown to whoever runs the server.
 #[derive(Clone, Copy, Debug)]
 pub struct JoinedChannel<'a> {
-    /// Its name within the session.
-    pub id: ChannelId,
     /// Its topic, prefix included.
     pub topic: &'a Topic,
     /// Whether policies decide about it.
@@ -150,11 +148,11 @@ impl Session {
 
     /// The channels that are joined.
     pub fn joined(&self) -> impl Iterator<Item = JoinedChannel<'_>> {
-        let joined = self.channels.iter().filter(|(_, channel)| channel.is_joined());
-        joined.filter_map(|(id, channel)| {
+        let joined = self.channels.values().filter(|channel| channel.is_joined());
+        joined.filter_map(|channel| {
             let Credentials { role, claims, .. } = channel.tokens.current()?;
             let (topic, is_private) = (&channel.topic, channel.is_private);
-            Some(JoinedChannel { id: *id, topic, is_private, role, claims })
+            Some(JoinedChannel { topic, is_private, role, claims })
         })
     }
 

@@ -8,6 +8,7 @@
 //! What is `Undecided` PostgreSQL evaluates over the row image: the rule holds the SQL expression.
 
 mod apply;
+mod channel;
 mod claims_read;
 mod compile;
 mod constant;
@@ -28,12 +29,10 @@ mod tree;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use walcast_change::{RoleId, Row, Table};
-
-use self::evaluate::Scope;
-use crate::claims::Audience;
+use walcast_change::RoleId;
 
 pub use self::{
+    channel::ChannelRule,
     claims_read::{ClaimsRead, Path, Projection},
     environment::{Environment, FunctionFacts, Named, RelationFacts, named_in},
     membership::{MEMBERS_MAX, Member, Membership},
@@ -150,38 +149,6 @@ impl RowSecurity {
         // builds its list from the end, `add_security_quals` puts the restrictive quals in front).
         permissive.reverse();
         RowRule::of(&permissive, &restrictive, &role.may_run)
-    }
-}
-
-impl RowSecurity {
-    /// Whether a channel on `topic` (without its prefix) passes with this row of `realtime.messages`,
-    /// where that is certain: `None` also where PostgreSQL might raise an error, about whichever policy
-    /// that concerns the role and in whatever order it evaluates them.
-    #[must_use]
-    pub fn is_certain_for(
-        &self,
-        (role, owner): (&RoleFacts, RoleId),
-        (table, row): (&Table, &Row),
-        audience: &Audience,
-        topic: &str,
-    ) -> Option<bool> {
-        // PostgreSQL reads the claims as JSON before it asks any policy, and takes no zero bytes.
-        if !audience.claims.is_certain() || topic.contains('\0') {
-            return None;
-        }
-        let image = Some((table, row));
-        let scope =
-            Scope { image, audience: Some(audience), topic: Some(topic), case_operand: None };
-        let rule = self.rule_for(role, owner);
-        let is_bound = self.is_enabled && !role.bypasses_row_security;
-        let concerning = self.policies.iter().filter(|policy| is_bound && policy.concerns(role));
-        for policy in concerning.filter(|policy| policy.using.is_some()) {
-            let predicate = policy.decision.as_ref().ok()?;
-            if !predicate.calls.is_subset(&role.may_run) || !predicate.is_calm(&scope) {
-                return None;
-            }
-        }
-        rule.is_certain(&scope)
     }
 }
 

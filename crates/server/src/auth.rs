@@ -100,10 +100,12 @@ impl TokenVerifier {
             .unwrap_or_default();
         let looking = self.remote.iter().map(|keys| keys.look_for_key(issuer.as_deref(), asked));
         let fetched = join_all(looking).await;
-        if !fetched.contains(&Fetched::Changed) {
+        if fetched.contains(&Fetched::Changed) {
+            self.cache().forget();
+        }
+        if fetched.iter().all(|fetched| *fetched == Fetched::Unchanged) {
             return result;
         }
-        self.cache().forget();
         self.verify(token, now_unix)
     }
 

@@ -18,7 +18,10 @@ use super::keys::KeySet;
 use crate::{error_chain::chain, telemetry::Metrics};
 
 /// How long a fetch may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long a token waits for a fetch: longer than that takes, so that its failure is noted.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The size of a key set; those of identity providers have a few kB.
 const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -124,6 +127,8 @@ pub(super) enum Fetched {
     Changed,
     /// It did not, or failed.
     Unchanged,
+    /// Another was done in the meantime; whoever did it saw to what it brought.
+    ByOthers,
 }
 
 impl RemoteKeys {
@@ -170,7 +175,7 @@ impl RemoteKeys {
         let looking = async {
             let mut fetching = self.fetching.lock().await;
             if fetching.ended.is_some_and(|ended| ended > asked) {
-                return Fetched::Changed;
+                return Fetched::ByOthers;
             }
             if !fetching.for_unknown_keys.take(self.started.elapsed()) {
                 return Fetched::Unchanged;
@@ -178,7 +183,7 @@ impl RemoteKeys {
             self.fetch(&mut fetching).await.0
         };
         // Others may be before it, each with a fetch of its own.
-        timeout(FETCH_TIMEOUT, looking).await.unwrap_or(Fetched::Unchanged)
+        timeout(WAIT_MAX, looking).await.unwrap_or(Fetched::Unchanged)
     }
 
     /// Fetches until `shutdown`, as often as the answers say; `changed` is called after each that

@@ -20,7 +20,7 @@ use walcast_change::{Cell, Row, RowBuilder, Table};
 use walcast_channels::{Extensions, Rights, RightsRequest};
 use walcast_filters::{
     claims::{Audience, Role},
-    policy::{Compiler, RowSecurity},
+    policy::{ChannelRule, Compiler},
 };
 use walcast_replicator::ConnectOptions;
 
@@ -63,21 +63,23 @@ pub fn decide(rules: &ChannelRules, request: &RightsRequest, now_unix: u64) -> O
     if (read.any() && !may_select()) || (write.any() && !role.may_insert) {
         return None;
     }
-    let certain = |asked: Extensions, security: &RowSecurity| -> Option<Extensions> {
+    let passing = |asked: Extensions, rule: Option<&ChannelRule>| -> Option<Extensions> {
         let one = |is_asked: bool, extension: &str| {
             if !is_asked {
                 return Some(false);
             }
             let row = probe(&rules.table, topic, extension);
-            let (role, image) = ((&role.facts, rules.owner), (&rules.table, &row));
-            security.is_certain_for(role, image, &audience, topic)
+            rule?.passes((&rules.table, &row), &audience, topic)
         };
         Some(Extensions {
             broadcast: one(asked.broadcast, BROADCAST)?,
             presence: one(asked.presence, PRESENCE)?,
         })
     };
-    Some(Rights { read: certain(read, &rules.select)?, write: certain(write, &rules.insert)? })
+    Some(Rights {
+        read: passing(read, role.select.as_ref())?,
+        write: passing(write, role.insert.as_ref())?,
+    })
 }
 
 /// The row that PostgreSQL would be given. Its id and times are not known here.

@@ -116,17 +116,13 @@ async fn attempt(
             let known = known.filter(|_| messages.settable.contains(role.as_str()))?;
             let may_insert = messages.may_insert.contains(role.as_str());
             let selectable = known.selectable.get(&table.id).cloned().unwrap_or_default();
-            Some((role, ChannelRole { facts: known.facts, selectable, may_insert }))
+            let rule =
+                |security: &RowSecurity| security.channel_rule_for(&known.facts, messages.owner);
+            let (select, insert) = (rule(&select), rule(&insert));
+            Some((role, ChannelRole { selectable, may_insert, select, insert }))
         })
         .collect();
-    let rules = ChannelRules {
-        owner: messages.owner,
-        table,
-        select,
-        insert,
-        roles,
-        days: messages.days.into_iter().collect(),
-    };
+    let rules = ChannelRules { table, roles, days: messages.days };
     Ok(Attempt::Read(Box::new(rules)))
 }
 
